@@ -1,0 +1,1 @@
+"""Doors from the shell: thin commands; heavy imports happen inside them."""

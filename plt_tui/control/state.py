@@ -1,0 +1,212 @@
+"""What a run is at one moment, folded from its events: the live screen, a finished run, a bug report and a test use this fold.
+
+Pure: `apply` does no I/O and reads no clock. Histories of steps and log lines are not in here (they can be long); their readers
+keep them beside this state. Invariant: folding the journal and the metrics of a run in order gives the state its hub had.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from plt_tui.config.hyper import Edit, check_edit
+from plt_tui.protocol.events import (
+    FINAL_PHASES,
+    Alert,
+    Checkpoint,
+    CheckpointFailed,
+    CommandStatus,
+    End,
+    Eval,
+    Event,
+    Failed,
+    Gauges,
+    Phase,
+    Progress,
+    RankStatus,
+    Run,
+    RunPhase,
+    Sample,
+    Step,
+    Steps,
+)
+
+PACE_SMOOTHING = 0.9
+"""Weight of the past in the running mean of seconds per step."""
+MAX_COMMANDS = 500
+"""Commands kept in the state; the journal keeps all."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pace:
+    """Running mean of seconds per step in this session: never mixed with the time before a resume or in a pause."""
+
+    last_step: int = 0
+    last_time: float = 0.0
+    mean_s: float = 0.0
+    weight: float = 0.0
+    """Sum of the weights in `mean_s`: dividing by it removes the start's bias (Kingma and Ba 2014, section 3)."""
+
+    def after(self, step: int, time: float) -> Pace:
+        """The pace once step `step` has ended at `time`; a first step after a break only sets the mark."""
+        if self.last_time == 0.0 or step <= self.last_step or time < self.last_time:
+            return replace(self, last_step=step, last_time=time)
+        steps = step - self.last_step
+        past = PACE_SMOOTHING**steps
+        mean_s = past * self.mean_s + (1 - past) * (time - self.last_time) / steps
+        return Pace(last_step=step, last_time=time, mean_s=mean_s, weight=past * self.weight + (1 - past))
+
+    def broken(self) -> Pace:
+        """The same pace with its mark removed, for a pause or an evaluation that must not count as a step."""
+        return replace(self, last_time=0.0)
+
+    @property
+    def seconds_per_step(self) -> float | None:
+        """None before the second step of a session."""
+        return self.mean_s / self.weight if self.weight > 0 else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunState:
+    """One run. `phase` is what it does in one word, `reason` why."""
+
+    run: Run | None = None
+    phase: RunPhase = "starting"
+    reason: str = ""
+    step: int = 0
+    """Completed steps."""
+    last_step: Step | None = None
+    last_eval: Eval | None = None
+    best_eval: Eval | None = None
+    last_sample: Sample | None = None
+    progress: Progress | None = None
+    ranks: dict[int, RankStatus] = field(default_factory=dict)
+    commands: tuple[CommandStatus, ...] = ()
+    """Newest status of each command, oldest command first."""
+    edits: tuple[Edit, ...] = ()
+    checkpoints: tuple[Checkpoint, ...] = ()
+    failures: tuple[Failed, ...] = ()
+    restarts: int = 0
+    alerts: dict[str, Alert] = field(default_factory=dict)
+    gauges: Gauges | None = None
+    pace: Pace = Pace()
+    started_at: float = 0.0
+    """Unix seconds of the first event."""
+    end: End | None = None
+    """The last session's end; None while a session is live."""
+
+    @property
+    def is_over(self) -> bool:
+        """True when no session is live."""
+        return self.phase in FINAL_PHASES
+
+    @property
+    def eta_s(self) -> float | None:
+        """Seconds to the last step at this session's pace; None while unknown, 0 when finished."""
+        pace = self.pace.seconds_per_step
+        if self.run is None or pace is None:
+            return None
+        return max(0, self.run.target_step - self.step) * pace
+
+
+def apply(state: RunState, event: Event) -> RunState:
+    """The state after `event`."""
+    if state.started_at == 0.0 and event.time:
+        state = replace(state, started_at=event.time)
+    match event:
+        case Step():
+            return replace(state, step=event.step, last_step=event, pace=state.pace.after(event.step, event.time))
+        case Steps(count=count) if count > 0:
+            return _after_block(state, event)
+        case RankStatus():
+            return replace(state, ranks={**state.ranks, event.rank: event})
+        case Gauges():
+            return replace(state, gauges=event)
+        case CommandStatus():
+            return _after_command(state, event)
+        case Phase():
+            return _after_phase(state, event)
+        case Run():
+            step = event.start_step
+            return replace(state, run=event, step=step, progress=None, end=None, pace=Pace(), **_kept_until(state, step))
+        case Eval():
+            best = state.best_eval is None or not event.loss >= state.best_eval.loss
+            pace = state.pace.broken()
+            return replace(state, last_eval=event, best_eval=event if best else state.best_eval, pace=pace)
+        case Sample():
+            return replace(state, last_sample=event, pace=state.pace.broken())
+        case Checkpoint():
+            others = tuple(saved for saved in state.checkpoints if saved.step != event.step)
+            return replace(state, checkpoints=(*others, event))
+        case CheckpointFailed():
+            text = f"step {event.step} not saved: {event.reason}"
+            alert = Alert(time=event.time, topic="checkpoint", text=text, level="error")
+            return replace(state, alerts={**state.alerts, alert.topic: alert})
+        case Progress():
+            return replace(state, progress=event)
+        case Failed():
+            return replace(state, failures=(*state.failures, event))
+        case Alert():
+            others_ = {topic: alert for topic, alert in state.alerts.items() if topic != event.topic}
+            return replace(state, alerts={**others_, event.topic: event} if event.text else others_)
+        case End():
+            return replace(state, end=event, phase=event.phase, reason=event.reason or state.reason, step=event.step)
+        case _:
+            return state
+
+
+def _after_block(state: RunState, block: Steps) -> RunState:
+    """Like applying every step of the block, but only its last two rows are looked at."""
+    last = {name: block.column(name)[-1] for name in block.columns}
+    whole = ("step", "tokens")
+    step = Step(**{name: int(value) if name in whole else value for name, value in last.items()})  # type: ignore[arg-type]
+    pace = state.pace
+    session_start = state.run.time if state.run is not None else 0.0
+    for step_number, time in zip(block.column("step")[-2:], block.column("time")[-2:], strict=True):
+        if time >= session_start:
+            pace = pace.after(int(step_number), time)
+    return replace(state, step=step.step, last_step=step, pace=pace)
+
+
+def _after_phase(state: RunState, event: Phase) -> RunState:
+    restarts = state.restarts + (event.phase == "restarting")
+    ranks = {} if event.phase in ("starting", "restarting") else state.ranks
+    end = None if event.phase not in FINAL_PHASES else state.end
+    return replace(
+        state,
+        phase=event.phase,
+        reason=event.reason,
+        restarts=restarts,
+        ranks=ranks,
+        end=end,
+        pace=state.pace.broken(),
+    )
+
+
+def _after_command(state: RunState, event: CommandStatus) -> RunState:
+    known = [command for command in state.commands if command.id != event.id]
+    place = next((i for i, command in enumerate(state.commands) if command.id == event.id), len(known))
+    known.insert(place, event)
+    edit = edit_of(event)
+    edits = state.edits
+    if edit is not None and all(old.id != edit.id for old in edits):
+        edits = (*edits, edit)
+    return replace(state, commands=tuple(known[-MAX_COMMANDS:]), edits=edits)
+
+
+def edit_of(status: CommandStatus) -> Edit | None:
+    """The edit that an applied `set` or `undo` made; None for every other status."""
+    if status.status != "applied" or status.name not in ("set", "undo"):
+        return None
+    args = status.args
+    if status.name == "undo":
+        return Edit(id=status.id, step=status.step, name="undo", value=args["edit"])
+    name, value, mode = check_edit(args["name"], args["value"], args.get("mode", "set"))
+    return Edit(id=status.id, step=status.step, name=name, value=value, mode=mode)
+
+
+def _kept_until(state: RunState, step: int) -> dict[str, Any]:
+    """What a session that starts from `step` completed steps keeps of the evaluations before it."""
+    last = state.last_eval if state.last_eval is not None and state.last_eval.step <= step else None
+    best = state.best_eval if state.best_eval is not None and state.best_eval.step <= step else last
+    return {"last_eval": last, "best_eval": best}

@@ -1,0 +1,1 @@
+"""The mathematics: layers, the transformer, FLOP counts."""

@@ -1,0 +1,113 @@
+"""What people can ask of a live run: the verbs, and one request as a value.
+
+The same verbs serve keys, palette, `plt-tui ctl`, the socket and HTTP. This module knows a verb's arguments, not what it does:
+ranges of `set` are in `config.hyper`, effects in `training.worker`. A command's id makes a repeat harmless.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import secrets
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from plt_tui.errors import UsageError
+
+NAME_PATTERN = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}")
+"""Names of runs and checkpoints: one path component, no leading dot (a path can never leave its folder)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verb:
+    """One verb: `args` maps each argument's name to its help, required ones in `required`."""
+
+    help: str
+    args: Mapping[str, str] = field(default_factory=dict)
+    required: tuple[str, ...] = ()
+
+
+VERBS: Mapping[str, Verb] = {
+    "pause": Verb(help="hold all ranks at the next step boundary"),
+    "resume": Verb(help="go on after a pause"),
+    "set": Verb(
+        help="change a knob from the next step on",
+        args={"name": "knob, such as lr", "value": "new value", "mode": "lr only: set, scale or replan"},
+        required=("name", "value"),
+    ),
+    "undo": Verb(help="take the last edit back", args={"edit": "id of the edit; the last one if left out"}),
+    "checkpoint": Verb(help="save now", args={"name": "keeps it for good under this name"}),
+    "eval": Verb(help="evaluate on held-out text now"),
+    "sample": Verb(help="write a sample now", args={"prompt": "text to continue"}),
+    "stop": Verb(help="save, then end the run", args={"now": "true: end without saving"}),
+    "note": Verb(help="write a remark into the journal", args={"text": "the remark"}, required=("text",)),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Command:
+    """A request. `actor` says who asked: "tui ana@box", "ctl ana@box", "signal", "guard"."""
+
+    id: str
+    name: str
+    args: dict[str, Any] = field(default_factory=dict)
+    actor: str = ""
+
+
+def new_command(name: str, args: Mapping[str, Any] | None = None, actor: str = "") -> Command:
+    """A checked command with a fresh id. Raises: UsageError."""
+    return check(Command(id=secrets.token_hex(6), name=name, args=dict(args or {}), actor=actor))
+
+
+def check(command: Command) -> Command:
+    """`command` itself when its verb and arguments are known.
+
+    Raises: UsageError naming the verb or argument and what is allowed.
+    """
+    verb = VERBS.get(command.name)
+    if verb is None:
+        raise UsageError(f"unknown command {command.name!r}; known: {', '.join(VERBS)}")
+    unknown = [name for name in command.args if name not in verb.args]
+    if unknown:
+        allowed = ", ".join(verb.args) or "none"
+        raise UsageError(f"{command.name}: unknown argument {unknown[0]!r}; allowed: {allowed}")
+    missing = [name for name in verb.required if command.args.get(name) in (None, "")]
+    if missing:
+        raise UsageError(f"{command.name}: {missing[0]} is missing ({verb.args[missing[0]]})")
+    name = command.args.get("name")
+    if command.name == "checkpoint" and name is not None and not NAME_PATTERN.fullmatch(str(name)):
+        raise UsageError(f"checkpoint name {str(name)!r}: use 1 to 64 of A-Z a-z 0-9 . _ - and no leading dot")
+    return command
+
+
+def to_json(command: Command) -> dict[str, Any]:
+    """The command as built-in values."""
+    return asdict(command)
+
+
+def from_json(value: object, actor: str | None = None) -> Command:
+    """The command in `value`; `actor` replaces the one it claims.
+
+    Raises: UsageError when it is not an object of the right shape, or `check` refuses it.
+    """
+    if not isinstance(value, dict):
+        raise UsageError("a command is a JSON object with id, name and args")
+    identity, name, args = value.get("id"), value.get("name"), value.get("args", {})
+    if not (isinstance(identity, str) and 1 <= len(identity) <= 64 and isinstance(name, str) and isinstance(args, dict)):
+        raise UsageError("a command needs id (text of 1 to 64 characters), name (text) and args (object)")
+    claimed = str(value.get("actor", ""))[:128]
+    return check(Command(id=identity, name=name, args=args, actor=claimed if actor is None else actor))
+
+
+def encode(command: Command) -> bytes:
+    """The command as one line of JSON without the newline."""
+    return json.dumps(to_json(command), ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def decode(line: bytes | str) -> Command:
+    """The command in one line of JSON. Raises: UsageError."""
+    try:
+        return from_json(json.loads(line))
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"not a command: {error}") from None

@@ -1,0 +1,358 @@
+"""Everything that can be said about a run, as small frozen values, and their JSON form.
+
+One event is one JSON object with its `kind`; the same objects travel from rank to hub, lie in `journal.jsonl` and
+`metrics.jsonl`, and are streamed to views. Whoever folds them with `control.state.apply` sees the same run. Non-finite floats
+are written as the strings "nan", "inf" and "-inf", because JSON has no word for them.
+
+Invariant: `decode(encode(event)) == event`, and every float keeps its bits.
+"""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import json
+import math
+from array import array
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal, TypeVar
+
+Json = None | bool | int | float | str | list[Any] | dict[str, Any]
+
+RunPhase = Literal["starting", "preparing", "running", "paused", "stopping", "restarting", "finished", "stopped", "failed"]
+"""What a run is doing, in one word. The last three are final."""
+
+FINAL_PHASES: frozenset[str] = frozenset({"finished", "stopped", "failed"})
+
+CommandState = Literal["requested", "agreed", "applied", "refused"]
+"""Life of a command; the last two are final. `agreed`: every rank has it at the same step boundary."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """Base of all events. `time`: Unix seconds, a label for people; no decision is taken on it."""
+
+    kind: ClassVar[str] = ""
+    time: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run(Event):
+    """A session of a run begins to train: sent by rank 0 once model and data are built, after each (re)start."""
+
+    kind: ClassVar[str] = "run"
+    name: str
+    dir: str
+    world_size: int
+    params: int
+    """Trainable parameters of the model."""
+    target_step: int
+    start_step: int = 0
+    """Completed steps that the session starts from: 0, or those of the checkpoint it resumed."""
+    tokens_per_step: int = 0
+    """Tokens of one global batch, all ranks and micro-steps together."""
+    steps_per_epoch: float = 0.0
+    train_tokens: int = 0
+    eval_tokens: int = 0
+    vocab_size: int = 0
+    device: str = "cpu"
+    resumed_from: str = ""
+    """Folder name of the checkpoint that the session resumed, or empty."""
+    environment: dict[str, Any] = field(default_factory=dict)
+    """Versions, device, threads and commit: what a replay must match to give the same bits."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Phase(Event):
+    """The run as a whole enters `phase`; `reason` says why, in words for people."""
+
+    kind: ClassVar[str] = "phase"
+    phase: RunPhase
+    reason: str = ""
+    step: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress(Event):
+    """Work before the first step, such as tokenising: `done` of `total` in `unit`."""
+
+    kind: ClassVar[str] = "progress"
+    task: str
+    done: float
+    total: float
+    unit: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step(Event):
+    """One optimizer step. `step` counts completed steps from 1; `loss` was computed before this step's update."""
+
+    kind: ClassVar[str] = "step"
+    step: int
+    loss: float
+    """Mean next-token cross-entropy over the global batch, nats per token."""
+    lr: float
+    grad_norm: float
+    """Global L2 norm of the averaged gradient before clipping."""
+    tokens: int
+    """Tokens trained on since step 0, this step included."""
+    tokens_per_s: float
+    step_ms: float
+    data_ms: float = 0.0
+
+
+STEP_COLUMNS = ("time", "step", "loss", "lr", "grad_norm", "tokens", "tokens_per_s", "step_ms", "data_ms")
+"""Columns of a `Steps` block and of the metric history, all float64 (exact for integers below 2**53)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Steps(Event):
+    """Many steps at once, by column, from hub to view: `columns[name]` is base64 of little-endian float64."""
+
+    kind: ClassVar[str] = "steps"
+    count: int
+    columns: dict[str, str]
+
+    def column(self, name: str) -> array[float]:
+        """Values of one of STEP_COLUMNS, length `count`."""
+        values = array("d")
+        values.frombytes(base64.b64decode(self.columns[name]))
+        return values
+
+    @staticmethod
+    def from_columns(columns: Mapping[str, array[float]], start: int, stop: int) -> Steps:
+        """Rows `start` to `stop` (exclusive) of `columns`."""
+        packed = {name: base64.b64encode(values[start:stop].tobytes()).decode() for name, values in columns.items()}
+        return Steps(count=stop - start, columns=packed)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Eval(Event):
+    """Evaluation on held-out text with the weights after `step` steps."""
+
+    kind: ClassVar[str] = "eval"
+    step: int
+    loss: float
+    perplexity: float
+    bits_per_byte: float
+    """loss / ln 2 x tokens per byte of text: comparable across tokenizers."""
+    accuracy: float
+    """Share of next tokens whose most probable guess was right, 0 to 1."""
+    tokens: int = 0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample(Event):
+    """Text written by the model after `step` steps; `text` does not repeat `prompt`."""
+
+    kind: ClassVar[str] = "sample"
+    step: int
+    prompt: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checkpoint(Event):
+    """A checkpoint whose manifest is on disk."""
+
+    kind: ClassVar[str] = "checkpoint"
+    step: int
+    path: str
+    """Relative to the run folder where it lies inside it, else absolute."""
+    name: str = ""
+    """Given by a person; a named checkpoint is never pruned."""
+    bytes: int = 0
+    seconds: float = 0.0
+    """From the copy at the step boundary to the manifest on disk."""
+    weights_sha256: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckpointFailed(Event):
+    """A save that did not reach the disk; the run goes on with the checkpoint before it."""
+
+    kind: ClassVar[str] = "checkpoint_failed"
+    step: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommandStatus(Event):
+    """Where a command is in its life.
+
+    `step`: for `set` and `undo` the first step computed with the new value, for the others the number of completed steps at
+    which it acted; -1 while unknown.
+    """
+
+    kind: ClassVar[str] = "command"
+    id: str
+    name: str
+    args: dict[str, Any]
+    actor: str
+    status: CommandState
+    step: int = -1
+    reason: str = ""
+    """Why it was refused, or what it did ("0.001 -> 0.0005")."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RankStatus(Event):
+    """A rank's word about itself: at every change of `doing`, and at most twice a second while it steps."""
+
+    kind: ClassVar[str] = "rank"
+    rank: int
+    pid: int
+    doing: str
+    """One word or two: "importing torch", "preparing data", "training", "paused", "evaluating", "ended"."""
+    step: int = 0
+    step_ms: float = 0.0
+    data_ms: float = 0.0
+    memory_bytes: int = 0
+    """Resident memory on a CPU rank, memory allocated by torch on a GPU rank."""
+    device: str = "cpu"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failed(Event):
+    """The first failure of a rank: what it raised, or the signal that ended it."""
+
+    kind: ClassVar[str] = "failed"
+    rank: int
+    message: str
+    exit_code: int
+    """Exit code of the run if nothing can be retried."""
+    step: int = 0
+    traceback: str = ""
+    log_tail: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Done(Event):
+    """A rank left its loop in good order; rank 0's carries the hash of the final weights."""
+
+    kind: ClassVar[str] = "done"
+    rank: int
+    step: int
+    finished: bool
+    """True: the target was reached. False: stopped by a command."""
+    weights_sha256: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Logs(Event):
+    """Log lines, oldest first, already through the escape filter. `dropped`: lines lost before these by a slow reader."""
+
+    kind: ClassVar[str] = "logs"
+    lines: list[LogLine]
+    dropped: int = 0
+
+
+LogLine = list[Any]
+"""[Unix time, source ("hub", "rank 0", ...), level ("DEBUG" ... "ERROR"), text]: a list so that JSON gives it back as it is."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gauges(Event):
+    """The machine at one moment. A value that cannot be read is None and `reason` says why."""
+
+    kind: ClassVar[str] = "gauges"
+    cores: list[float]
+    """Use of each CPU core that the run may use, 0 to 100."""
+    memory_used_bytes: int
+    memory_total_bytes: int
+    gpus: list[dict[str, Any]]
+    """Per GPU: index, name, utilisation (0-100), memory_used_bytes, memory_total_bytes, temperature_c, power_w, reason."""
+    gpu_reason: str = ""
+    """Why `gpus` is empty."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Alert(Event):
+    """Something a person should see; it stands until one with the same `topic` and an empty `text` clears it."""
+
+    kind: ClassVar[str] = "alert"
+    topic: str
+    text: str
+    level: Literal["info", "warning", "error"] = "warning"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CaughtUp(Event):
+    """From hub to a view that has just attached: what came before is history, what follows is live."""
+
+    kind: ClassVar[str] = "caught_up"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class End(Event):
+    """The last event of a session of the run."""
+
+    kind: ClassVar[str] = "end"
+    phase: RunPhase
+    step: int
+    exit_code: int
+    weights_sha256: str = ""
+    reason: str = ""
+
+
+_EventT = TypeVar("_EventT", bound=Event)
+_KINDS: Mapping[str, type[Event]] = {cls.kind: cls for cls in Event.__subclasses__()}
+_FLOAT_FIELDS: Mapping[str, tuple[str, ...]] = {
+    kind: tuple(f.name for f in dataclasses.fields(cls) if f.type == "float") for kind, cls in _KINDS.items()
+}
+
+
+def to_json(event: Event) -> dict[str, Any]:
+    """The event as built-in values, `kind` first."""
+    values = {f.name: getattr(event, f.name) for f in dataclasses.fields(event)}
+    for name in _FLOAT_FIELDS[event.kind]:
+        if not math.isfinite(values[name]):
+            values[name] = repr(values[name])
+    return {"kind": event.kind, **values}
+
+
+def from_json(value: object) -> Event:
+    """The event in `value`; fields that this version does not know are dropped.
+
+    Raises: ValueError when it is no object, its kind is unknown, or a field is missing.
+    """
+    if not isinstance(value, dict):
+        raise ValueError(f"an event is a JSON object, not {type(value).__name__}")
+    cls = _KINDS.get(str(value.get("kind")))
+    if cls is None:
+        raise ValueError(f"unknown event kind {value.get('kind')!r}")
+    known = {f.name: value[f.name] for f in dataclasses.fields(cls) if f.name in value}
+    for name in _FLOAT_FIELDS[cls.kind]:
+        if name in known:
+            known[name] = float(known[name])
+    try:
+        return cls(**known)
+    except TypeError as error:
+        raise ValueError(f"event {cls.kind!r}: {error}") from None
+
+
+def encode(event: Event) -> bytes:
+    """The event as one line of JSON without the newline."""
+    return json.dumps(to_json(event), ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+
+
+def decode(line: bytes | str) -> Event:
+    """The event in one line of JSON. Raises: ValueError."""
+    return from_json(json.loads(line))
+
+
+def decode_lines(lines: Iterable[bytes]) -> Iterable[Event]:
+    """The events of a file of lines; a torn last line (the writer was killed in it) ends the sequence.
+
+    Raises: ValueError for a broken line that is not the last.
+    """
+    broken: ValueError | None = None
+    for line in lines:
+        if broken is not None:
+            raise broken
+        try:
+            yield decode(line)
+        except ValueError as error:
+            broken = error

@@ -1,0 +1,1 @@
+"""The doors of the hub: Unix socket, HTTP, WebSocket, Prometheus."""

@@ -1,0 +1,1 @@
+"""One rank: the loop, the step, optimizers, checkpoints, evaluation, samples."""
