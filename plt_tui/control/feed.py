@@ -1,8 +1,8 @@
 """What a run has said so far, as append-only streams that any number of readers follow at their own pace.
 
 Every reader holds a `Cursor`; `Feed.read` gives what came since. Nothing is queued per reader, so a slow one costs no memory
-and disturbs nobody: steps and events are never lost to it, log lines beyond the ring are counted as dropped, and of gauges and rank
-reports it gets the newest only. Used from one thread (the hub's event loop, or the reader of a finished run's record).
+and disturbs nobody: steps and events are never lost to it, log lines beyond the ring are counted as dropped, and of gauges
+and rank reports it gets the newest only. Used from one thread (the hub's event loop, or the reader of a finished run's record).
 """
 
 from __future__ import annotations
@@ -70,6 +70,8 @@ class Feed:
     def __init__(self) -> None:
         self.state = RunState()
         self.history = History()
+        self.last_seq = 0
+        """Number of the newest recorded event."""
         self.events: list[Event] = []
         """Everything but steps, log lines, gauges and rank reports, in order."""
         self._logs: deque[LogLine] = deque(maxlen=LOG_LINES)
@@ -81,6 +83,7 @@ class Feed:
     def publish(self, event: Event) -> None:
         """Add `event` to its stream, fold it into the state, and wake the listeners."""
         self.state = apply(self.state, event)
+        self.last_seq = max(self.last_seq, event.seq)
         match event:
             case Step():
                 self.history.append(event)

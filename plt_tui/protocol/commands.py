@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from plt_tui.errors import UsageError
+from plt_tui.protocol.events import CommandState, CommandStatus
 
 NAME_PATTERN = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}")
 """Names of runs and checkpoints: one path component, no leading dot (a path can never leave its folder)."""
@@ -79,6 +80,13 @@ def check(command: Command) -> Command:
     if command.name == "checkpoint" and name is not None and not NAME_PATTERN.fullmatch(str(name)):
         raise UsageError(f"checkpoint name {str(name)!r}: use 1 to 64 of A-Z a-z 0-9 . _ - and no leading dot")
     return command
+
+
+def status_of(command: Command, status: CommandState, step: int = -1, reason: str = "") -> CommandStatus:
+    """The event that says where `command` is in its life."""
+    return CommandStatus(
+        id=command.id, name=command.name, args=command.args, actor=command.actor, status=status, step=step, reason=reason
+    )
 
 
 def to_json(command: Command) -> dict[str, Any]:

@@ -31,10 +31,13 @@ CommandState = Literal["requested", "agreed", "applied", "refused"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
-    """Base of all events. `time`: Unix seconds, a label for people; no decision is taken on it."""
+    """Base of all events."""
 
     kind: ClassVar[str] = ""
     time: float = 0.0
+    """Unix seconds: a label for people, no decision is taken on it."""
+    seq: int = 0
+    """Place in the run's record, given by the hub, growing over all sessions; 0: not recorded."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -226,6 +229,10 @@ class Failed(Event):
     step: int = 0
     traceback: str = ""
     log_tail: list[str] = field(default_factory=list)
+    is_signal: bool = False
+    """The process was ended from outside, or by a crash, and could not speak for itself."""
+    is_lost_peer: bool = False
+    """A collective failed: most likely because another rank failed first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

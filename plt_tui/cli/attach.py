@@ -1,0 +1,121 @@
+"""`plt-tui attach`: the UI on a live run, or read-only on a finished one."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from plt_tui.errors import EXIT_SIGTERM
+
+if TYPE_CHECKING:
+    from plt_tui.config.schema import RunConfig
+    from plt_tui.control.folder import RunFolder
+    from plt_tui.views.source import Source
+
+RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="Name of a run (its beginning is enough), or its folder.")]
+DirOption = Annotated[Path, typer.Option("--dir", help="Folder that holds the runs.")]
+DEFAULT_DIR = Path("runs")
+
+Connect = Callable[[str], Awaitable["Source"]]
+"""Opens a source for an actor's name."""
+
+
+def attach(
+    run: Annotated[str | None, typer.Argument(metavar="[RUN]", help="A run; left out: the newest.")] = None,
+    readonly: Annotated[bool, typer.Option("--readonly", help="Watch only.")] = False,
+    directory: DirOption = DEFAULT_DIR,
+) -> None:
+    """Open the UI on a live run, or on a finished one."""
+    from plt_tui.config.load import from_toml
+    from plt_tui.control.folder import find_run
+
+    folder = find_run(directory, run) if run is not None else newest_run(directory)
+    config = from_toml(folder.config.read_text())
+
+    async def connect(actor: str) -> Source:
+        return await source_of(folder, actor, readonly=readonly)
+
+    raise typer.Exit(open_ui(folder, config, connect, readonly=readonly or not folder.is_live()))
+
+
+def newest_run(directory: Path) -> RunFolder:
+    """The newest live run, else the newest one. Raises: UsageError when there is none."""
+    from plt_tui.control.folder import list_runs
+    from plt_tui.errors import UsageError
+
+    runs = list_runs(directory)
+    if not runs:
+        raise UsageError(f"no runs under {directory}; start one: plt-tui run")
+    return next((folder for folder in runs if folder.is_live()), runs[0])
+
+
+async def source_of(folder: RunFolder, actor: str, *, readonly: bool) -> Source:
+    """A live run's hub, or a finished run's record."""
+    from plt_tui.control.feed import Cursor
+    from plt_tui.control.record import read_feed
+    from plt_tui.views.client import HubClient
+    from plt_tui.views.source import RecordSource
+
+    info = folder.read_info()
+    if folder.is_live() and info is not None and info.socket:
+        return await HubClient.connect(Path(info.socket), actor=actor, readonly=readonly, deadline_s=2.0)
+    events, _ = read_feed(folder).read(Cursor())
+    return RecordSource(events)
+
+
+def open_ui(folder: RunFolder, config: RunConfig, connect: Connect, *, readonly: bool = False) -> int:
+    """Run the terminal UI until it is left. Returns the exit code of the run if it has ended, else 0."""
+    from plt_tui.views.tui.app import LeaveChoice, RunApp
+
+    actor = f"tui {user_at_host()}"
+    app = RunApp(lambda: connect(actor), name=folder.name, ui=config.ui, config=config, readonly=readonly, actor=actor)
+    choice = app.run()
+    if app.return_code:
+        return app.return_code  # SIGTERM or SIGHUP ended the view, not the run
+    if choice in (LeaveChoice.STOP, LeaveChoice.STOP_NOW):
+        return _wait_for_end(folder)
+    end = app.model.state.end
+    if end is not None:
+        typer.echo(f"{folder.name}: {end.phase} at step {end.step} ({end.reason})")
+        return exit_code_of(end.exit_code)
+    if choice is LeaveChoice.DETACH and not readonly:
+        typer.echo(f"{folder.name} goes on; see it again: plt-tui attach {folder.name}")
+    return 0
+
+
+def exit_code_of(run_exit_code: int) -> int:
+    """A view's exit code: a stop that somebody asked for is no failure of the view."""
+    return 0 if run_exit_code == EXIT_SIGTERM else run_exit_code
+
+
+def user_at_host() -> str:
+    """Who is at this terminal, for the journal."""
+    import getpass
+
+    from plt_tui.control.folder import host_name
+
+    return f"{getpass.getuser()}@{host_name()}"
+
+
+def _wait_for_end(folder: RunFolder) -> int:
+    """Follow the last words of a run that was told to stop."""
+    import asyncio
+
+    async def follow() -> int:
+        from plt_tui.protocol.events import Checkpoint, End
+
+        source = await source_of(folder, "attach", readonly=True)
+        async for event in source.events():
+            if isinstance(event, End):
+                typer.echo(f"{folder.name}: {event.phase} at step {event.step} ({event.reason})")
+                return exit_code_of(event.exit_code)
+            if isinstance(event, Checkpoint):
+                saved = event
+        typer.echo(f"{folder.name}: the hub went away; last checkpoint: {saved.path}")
+        return 1
+
+    typer.echo(f"{folder.name}: saving and stopping ...")
+    return asyncio.run(follow())

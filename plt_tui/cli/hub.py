@@ -1,0 +1,136 @@
+"""The hub's process: `python -m plt_tui.cli.hub RUN_DIR`, and the same hub in the foreground for a headless run.
+
+Puts the parts together: hub, doors, gauges, signals. Imported again by every rank (multiprocessing's spawn), so nothing heavy
+at the top. Invariant: the run's lock is held, by an inherited descriptor or our own, for as long as this process lives.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import signal
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from plt_tui.errors import HubUnreachable, PltTuiError, by_exit_code
+
+if TYPE_CHECKING:
+    import subprocess
+
+    from plt_tui.config.schema import RunConfig
+    from plt_tui.control.folder import RunFolder
+    from plt_tui.control.hub import Hub
+    from plt_tui.protocol.events import Gauges
+
+START_PATIENCE_S = 30.0
+"""How long a starting hub may take to open its socket."""
+
+OnOpen = Callable[[Path], Awaitable[None]]
+"""Called with the socket's path once the doors are open."""
+
+
+async def serve_run(
+    folder: RunFolder, config: RunConfig, *, resume: str, entry: str | None = None, on_open: OnOpen | None = None
+) -> int:
+    """Run the hub of `folder` to its end, with its doors open. The caller holds the run's lock. Returns the exit code."""
+    from plt_tui.control.gauges import GaugeReader, usable_cores, visible_gpus
+    from plt_tui.control.hub import TRAINING_ENTRY, Hub, HubOptions
+    from plt_tui.control.placement import place
+    from plt_tui.server.http import serve_http
+    from plt_tui.server.unix import serve_unix
+
+    placement = place(config.parallel, usable_cores(), visible_gpus())
+    hub = Hub(folder, config, HubOptions(placement=placement, resume=resume, entry=entry or TRAINING_ENTRY))
+    _install_signals(hub)
+    socket_path = folder.socket_path()
+    session = asyncio.ensure_future(hub.run())
+    unix = await serve_unix(hub, socket_path)
+    http = await serve_http(hub, config.metrics.address, name=folder.name) if config.metrics.serve else None
+    loop = asyncio.get_running_loop()
+
+    def show_gauges(event: Gauges) -> None:
+        loop.call_soon_threadsafe(hub.feed.publish, event)
+
+    gauges = GaugeReader(show_gauges)
+    gauges.start()
+    try:
+        hub.update_info(socket=str(socket_path), metrics_url=http.url if http is not None else "")
+        if on_open is not None:
+            await on_open(socket_path)
+        return await session
+    finally:
+        gauges.stop()
+        await unix.close()
+        if http is not None:
+            await http.close()
+
+
+def _install_signals(hub: Hub) -> None:
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGINT, lambda: hub.stop_by_signal(interrupt=True))
+    loop.add_signal_handler(signal.SIGTERM, lambda: hub.stop_by_signal(interrupt=False))
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+
+def start_process(folder: RunFolder, *, resume: str, lock: int, entry: str | None = None) -> subprocess.Popen[bytes]:
+    """Start the hub in a session of its own and hand it the lock: it outlives this process and its terminal."""
+    import subprocess
+
+    command = [sys.executable, "-m", "plt_tui.cli.hub", str(folder.path), "--resume", resume, "--lock", str(lock)]
+    if entry is not None:
+        command += ["--entry", entry]
+    descriptor = os.open(folder.logs / "hub.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    try:
+        return subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=descriptor, stderr=descriptor, pass_fds=[lock], start_new_session=True
+        )
+    finally:
+        os.close(descriptor)
+        os.close(lock)
+
+
+async def wait_for_socket(folder: RunFolder, process: subprocess.Popen[bytes]) -> Path:
+    """The socket of the hub that `process` is becoming. Raises: what that process died of, or HubUnreachable."""
+    from plt_tui.control.logs import last_lines
+
+    give_up_at = time.monotonic() + START_PATIENCE_S
+    while time.monotonic() < give_up_at:
+        info = folder.read_info()
+        if info is not None and info.pid == process.pid and info.socket:
+            return Path(info.socket)
+        exit_code = process.poll()
+        if exit_code is not None:
+            said = " ".join(last_lines(folder.logs / "hub.log", 1)).removeprefix("plt-tui: ")
+            raise by_exit_code(exit_code, said or f"the hub ended with exit code {exit_code}; see {folder.logs / 'hub.log'}")
+        await asyncio.sleep(0.02)
+    raise HubUnreachable(f"the hub did not open its socket within {START_PATIENCE_S:g} s; see {folder.logs / 'hub.log'}")
+
+
+def main() -> int:
+    """Body of the hub's process."""
+    parser = argparse.ArgumentParser(prog="plt_tui.cli.hub")
+    parser.add_argument("run_dir", type=Path)
+    parser.add_argument("--resume", default="auto")
+    parser.add_argument("--lock", type=int, required=True, help="descriptor of the run's lock, inherited")
+    parser.add_argument("--entry", default=None)
+    arguments = parser.parse_args()
+
+    from plt_tui.config.load import from_toml
+    from plt_tui.control.folder import RunFolder
+
+    os.set_inheritable(arguments.lock, False)
+    folder = RunFolder(arguments.run_dir)
+    try:
+        config = from_toml(folder.config.read_text())
+        return asyncio.run(serve_run(folder, config, resume=arguments.resume, entry=arguments.entry))
+    except PltTuiError as error:
+        print(f"plt-tui: {error}", file=sys.stderr)  # noqa: T201  (goes to logs/hub.log)
+        return error.exit_code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

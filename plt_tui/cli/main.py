@@ -1,0 +1,63 @@
+"""The command line: which commands there are, and the one place where an error becomes a sentence and an exit code.
+
+Nothing heavy is imported here or at the top of any module of this package: `--help` must answer at once, and every rank's
+process imports this package again. stdout belongs to results; errors go to stderr.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, NoReturn
+
+import typer
+
+from plt_tui import __version__
+from plt_tui.cli.attach import attach
+from plt_tui.cli.ctl import ctl
+from plt_tui.cli.run import run
+from plt_tui.cli.runs import logs, ls, show
+from plt_tui.errors import PltTuiError
+
+app = typer.Typer(
+    name="plt-tui",
+    help="Launch, watch, steer and resume language-model training from a terminal.",
+    no_args_is_help=True,
+    add_completion=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"plt-tui {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Launch, watch, steer and resume language-model training from a terminal."""
+
+
+for command in (run, attach, ls, show, logs, ctl):
+    app.command(command.__name__)(command)
+
+
+def main() -> NoReturn:
+    """Entry point of the `plt-tui` script."""
+    try:
+        app()
+    except PltTuiError as error:
+        from plt_tui.protocol.text import safe_text
+
+        print(f"plt-tui: {safe_text(str(error))}", file=sys.stderr)  # noqa: T201  (the one place that speaks for errors)
+        sys.exit(error.exit_code)
+    except BrokenPipeError:  # `plt-tui logs RUN | head`
+        sys.stderr.close()
+        sys.exit(0)
+    sys.exit(0)

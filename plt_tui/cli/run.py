@@ -1,0 +1,238 @@
+"""`plt-tui run`: from options to a locked run folder, a hub, and a view of it."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from plt_tui.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from plt_tui.config.load import LoadedConfig
+    from plt_tui.config.sources import Assignment
+    from plt_tui.control.folder import RunFolder
+
+_DEFAULT_STEM = "quickstart"
+
+
+def run(
+    config: Annotated[Path | None, typer.Argument(help="TOML file; left out: the built-in quick start.")] = None,
+    no_ui: Annotated[bool, typer.Option("--no-ui", help="Headless: print instead of opening the UI.")] = False,
+    json_lines: Annotated[bool, typer.Option("--json", help="Headless: one JSON object a line on stdout.")] = False,
+    detach: Annotated[bool, typer.Option("--detach", help="Start in the background and return.")] = False,
+    resume: Annotated[
+        str | None,
+        typer.Option(help="auto: go on from the newest good checkpoint; never: refuse an old folder; or a checkpoint."),
+    ] = None,
+    sets: Annotated[
+        list[str] | None, typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Any key of the config; repeatable.")
+    ] = None,
+    train_path: Annotated[str | None, typer.Option(help="Training corpus (data.train).")] = None,
+    eval_path: Annotated[str | None, typer.Option(help="Held-out corpus (data.eval).")] = None,
+    epochs: Annotated[str | None, typer.Option(help="Passes over the corpus (train.epochs).")] = None,
+    batch_size: Annotated[str | None, typer.Option(help="Sequences per rank and micro-step (train.batch_size).")] = None,
+    learning_rate: Annotated[str | None, typer.Option(help="Peak learning rate (optim.lr).")] = None,
+    gpu: Annotated[int | None, typer.Option(help="Train on this one GPU (parallel.device = cuda:N).")] = None,
+    serve_metrics: Annotated[bool, typer.Option("--serve-metrics", help="Serve metrics over HTTP (metrics.serve).")] = False,
+    checkpoint_dir: Annotated[str | None, typer.Option(help="Folder of the checkpoints (checkpoint.dir).")] = None,
+    ranks: Annotated[str | None, typer.Option(help="Processes that train together (parallel.ranks).")] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the run (run.name).")] = None,
+) -> None:
+    """Train a model: in the terminal UI, or headless."""
+    named = {
+        "--train-path": train_path,
+        "--eval-path": eval_path,
+        "--epochs": epochs,
+        "--batch-size": batch_size,
+        "--learning-rate": learning_rate,
+        "--checkpoint-dir": checkpoint_dir,
+        "--ranks": ranks,
+        "--name": name,
+    }
+    request = _Request(config=config, named=named, gpu=gpu, serve_metrics=serve_metrics, sets=tuple(sets or ()), resume=resume)
+    prepared = _prepare(request)
+    headless = no_ui or json_lines or not (sys.stdin.isatty() and sys.stdout.isatty())
+    if detach:
+        raise typer.Exit(_run_detached(prepared))
+    raise typer.Exit(_run_headless(prepared, as_json=json_lines) if headless else _run_with_ui(prepared))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Request:
+    """The options as they were given."""
+
+    config: Path | None
+    named: Mapping[str, str | None]
+    gpu: int | None
+    serve_metrics: bool
+    sets: tuple[str, ...]
+    resume: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Prepared:
+    """A run folder that is ours, with its configuration written."""
+
+    folder: RunFolder
+    loaded: LoadedConfig
+    resume: str
+    lock: int
+
+
+def _prepare(request: _Request) -> _Prepared:
+    """Check everything that can be checked without training, then take the run folder."""
+    from plt_tui.config.load import to_toml
+    from plt_tui.control.folder import RunFolder
+    from plt_tui.data.check import check_corpus
+
+    loaded = _load(request, request.config)
+    runs_dir = Path(loaded.config.run.dir)
+    folder = RunFolder(runs_dir / _run_name(request, loaded, runs_dir))
+    if folder.exists and request.config is None:
+        loaded = _load(request, folder.config)
+    resume = _resume_mode(request.resume, folder)
+    check_corpus(loaded.config.data)
+    _refuse_missing_devices(loaded)
+    lock = _take(folder)
+    folder.create(_with_origins(to_toml(loaded.config), loaded.origins))
+    return _Prepared(folder=folder, loaded=loaded, resume=resume, lock=lock)
+
+
+def _load(request: _Request, path: Path | None) -> LoadedConfig:
+    from plt_tui.config.load import load
+
+    return load(path, options=_assignments(request), sets=request.sets, environ=os.environ, dotenv=Path(".env"))
+
+
+def _assignments(request: _Request) -> list[Assignment]:
+    from plt_tui.config.sources import OPTIONS, Assignment
+
+    given = [
+        Assignment(key=OPTIONS[flag], value=value, origin=flag) for flag, value in request.named.items() if value is not None
+    ]
+    if request.gpu is not None:
+        given.append(Assignment(key="parallel.device", value=f"cuda:{request.gpu}", origin="--gpu"))
+    if request.serve_metrics:
+        given.append(Assignment(key="metrics.serve", value=True, origin="--serve-metrics"))
+    return given
+
+
+def _run_name(request: _Request, loaded: LoadedConfig, runs_dir: Path) -> str:
+    """The configured name; else, for an explicit `--resume auto`, the newest run; else a fresh name."""
+    from plt_tui.control.folder import fresh_name, list_runs
+
+    if loaded.config.run.name:
+        return loaded.config.run.name
+    if request.resume == "auto" and request.config is None:
+        newest = list_runs(runs_dir)
+        if newest:
+            return newest[0].name
+    stem = request.config.stem if request.config is not None else _DEFAULT_STEM
+    return fresh_name(runs_dir, stem, time.localtime())
+
+
+def _resume_mode(resume: str | None, folder: RunFolder) -> str:
+    if resume in (None, "auto"):
+        return "auto"
+    if resume == "never":
+        if folder.exists:
+            raise UsageError(f"{folder.path} already holds a run; resume it with --resume auto, or choose another --name")
+        return "never"
+    path = Path(str(resume)).absolute()
+    if not (path / "manifest.json").is_file():
+        raise UsageError(f"--resume {resume}: no checkpoint there (no manifest.json); give auto, never or a step-... folder")
+    return str(path)
+
+
+def _refuse_missing_devices(loaded: LoadedConfig) -> None:
+    from plt_tui.control.gauges import usable_cores, visible_gpus
+    from plt_tui.control.placement import place
+
+    parallel = loaded.config.parallel
+    place(parallel, usable_cores(), visible_gpus() if parallel.device.startswith("cuda") else [])
+
+
+def _take(folder: RunFolder) -> int:
+    from plt_tui.errors import StorageError
+
+    try:
+        folder.path.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise StorageError(f"{folder.path}: {error.strerror}; choose another folder with --set run.dir=...") from None
+    return folder.lock()
+
+
+def _with_origins(toml: str, origins: Mapping[str, str]) -> str:
+    """The configuration with a comment behind every value that says where it came from."""
+    lines, section = [], ""
+    for line in toml.splitlines():
+        if line.startswith("["):
+            section = line.strip("[]")
+        key = f"{section}.{line.partition(' = ')[0]}"
+        lines.append(f"{line}  # {origins[key]}" if key in origins else line)
+    return "\n".join(lines) + "\n"
+
+
+def resolved_here() -> str:
+    """The configuration that a plain `plt-tui run` would use in this folder, with origins."""
+    from plt_tui.config.load import load, to_toml
+
+    loaded = load(None, environ=os.environ, dotenv=Path(".env"))
+    return _with_origins(to_toml(loaded.config), loaded.origins)
+
+
+def _run_headless(prepared: _Prepared, *, as_json: bool) -> int:
+    """The hub in this process, with a console as its client."""
+    import asyncio
+
+    from plt_tui.cli.hub import serve_run
+    from plt_tui.views.console import follow_json, follow_plain, follow_progress
+
+    follow = follow_json if as_json else follow_progress if sys.stdout.isatty() else follow_plain
+    watching: list[asyncio.Task[object]] = []
+
+    async def watch(socket_path: Path) -> None:
+        from plt_tui.views.client import HubClient
+
+        client = await HubClient.connect(socket_path, actor="console", readonly=True)
+        watching.append(asyncio.ensure_future(follow(client, sys.stdout)))
+
+    async def session() -> int:
+        exit_code = await serve_run(prepared.folder, prepared.loaded.config, resume=prepared.resume, on_open=watch)
+        await asyncio.gather(*watching)
+        return exit_code
+
+    return asyncio.run(session())
+
+
+def _run_detached(prepared: _Prepared) -> int:
+    import asyncio
+
+    from plt_tui.cli.hub import start_process, wait_for_socket
+
+    process = start_process(prepared.folder, resume=prepared.resume, lock=prepared.lock)
+    asyncio.run(wait_for_socket(prepared.folder, process))
+    name = prepared.folder.name
+    typer.echo(f"{name} trains in the background (pid {process.pid})\nwatch it: plt-tui attach {name}")
+    return 0
+
+
+def _run_with_ui(prepared: _Prepared) -> int:
+    from plt_tui.cli.attach import open_ui
+    from plt_tui.cli.hub import start_process, wait_for_socket
+    from plt_tui.views.client import HubClient
+
+    process = start_process(prepared.folder, resume=prepared.resume, lock=prepared.lock)
+
+    async def connect(actor: str) -> HubClient:
+        return await HubClient.connect(await wait_for_socket(prepared.folder, process), actor=actor)
+
+    return open_ui(prepared.folder, prepared.loaded.config, connect)

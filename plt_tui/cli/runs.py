@@ -1,0 +1,143 @@
+"""`plt-tui ls`, `show` and `logs`: what runs there are and what is known of one, live or not."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from plt_tui.cli.attach import DEFAULT_DIR, DirOption, RunArgument, source_of
+from plt_tui.errors import UsageError
+
+if TYPE_CHECKING:
+    from plt_tui.control.folder import RunFolder
+    from plt_tui.control.state import RunState
+
+FOLLOW_S = 0.25
+"""Seconds between two looks at growing log files."""
+
+
+def ls(
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON array.")] = False,
+    directory: DirOption = DEFAULT_DIR,
+) -> None:
+    """List the runs, the newest first."""
+    from plt_tui.control.folder import list_runs
+    from plt_tui.control.record import read_overview
+    from plt_tui.control.summary import summary
+
+    rows = [summary(read_overview(folder), folder.name) for folder in list_runs(directory)]
+    if as_json:
+        typer.echo(json.dumps(rows))
+    elif not rows:
+        typer.echo(f"no runs under {directory}; start one: plt-tui run")
+    else:
+        typer.echo(_table(rows))
+
+
+def show(
+    run: Annotated[str | None, typer.Argument(metavar="[RUN]", help="A run; may be left out with --config.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+    config: Annotated[bool, typer.Option("--config", help="The configuration and where every value came from.")] = False,
+    directory: DirOption = DEFAULT_DIR,
+) -> None:
+    """Show one run: state, numbers, ranks, checkpoints."""
+    from plt_tui.control.folder import find_run
+    from plt_tui.control.summary import summary
+
+    if config:
+        typer.echo(_config_text(run, directory), nl=False)
+        return
+    if run is None:
+        raise UsageError("show: which run? see plt-tui ls; without a run only --config is possible")
+    folder = find_run(directory, run)
+    row = summary(asyncio.run(_state(folder)), folder.name)
+    typer.echo(json.dumps(row) if as_json else _lines(row))
+
+
+def logs(
+    run: RunArgument,
+    rank: Annotated[int | None, typer.Option(help="Only this rank; left out: all, and the hub.")] = None,
+    lines: Annotated[int, typer.Option("-n", "--lines", help="Last lines of each file.")] = 100,
+    follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on as they grow, until Ctrl-C.")] = False,
+    directory: DirOption = DEFAULT_DIR,
+) -> None:
+    """Print what the ranks of a run have logged."""
+    from plt_tui.control.folder import find_run
+    from plt_tui.control.logs import LogTail, last_lines
+
+    folder = find_run(directory, run)
+    pattern = "*.log" if rank is None else f"rank-{rank}.log"
+    files = sorted(folder.logs.glob(pattern))
+    if not files:
+        raise UsageError(f"{folder.logs} has no {pattern}")
+    tails = [LogTail(path, path.stem.replace("-", " "), from_end=True) for path in files]
+    for path in files:
+        for line in last_lines(path, lines):
+            typer.echo(f"{path.stem:<7} {line}")
+    try:
+        while follow:
+            time.sleep(FOLLOW_S)
+            for tail in tails:
+                for _, source, level, text in tail.read(time.time())[0]:
+                    typer.echo(f"{source:<7} {level} {text}")
+    except KeyboardInterrupt:
+        return
+
+
+async def _state(folder: RunFolder) -> RunState:
+    """The state of a run: asked of its hub if it lives, else read from its record."""
+    from plt_tui.control.record import read_overview
+    from plt_tui.control.state import RunState, apply
+    from plt_tui.protocol.events import CaughtUp
+
+    if not folder.is_live():
+        return read_overview(folder)
+    source = await source_of(folder, "show", readonly=True)
+    state = RunState()
+    try:
+        async for event in source.events():
+            if isinstance(event, CaughtUp):
+                break
+            state = apply(state, event)
+    finally:
+        await source.close()
+    return state
+
+
+def _config_text(run: str | None, directory: Path) -> str:
+    from plt_tui.cli.run import resolved_here
+    from plt_tui.control.folder import find_run
+
+    return find_run(directory, run).config.read_text() if run is not None else resolved_here()
+
+
+def _table(rows: list[dict[str, Any]]) -> str:
+    head = ("NAME", "STATE", "STEP", "LOSS", "TOKENS/S", "STARTED")
+    cells = [head, *(_cells(row) for row in rows)]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(head))]
+    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells)
+
+
+def _cells(row: dict[str, Any]) -> tuple[str, ...]:
+    last = row["last"] or {}
+    started = time.strftime("%Y-%m-%d %H:%M", time.localtime(row["started_at"])) if row["started_at"] else "-"
+    loss, speed = last.get("loss"), last.get("tokens_per_s")
+    return (
+        row["name"],
+        row["state"],
+        f"{row['step']}/{row['target_step'] or '?'}",
+        f"{loss:.4f}" if isinstance(loss, float) else str(loss if loss is not None else "-"),
+        f"{speed:.0f}" if isinstance(speed, float) else "-",
+        started,
+    )
+
+
+def _lines(row: dict[str, Any]) -> str:
+    return "\n".join(
+        f"{key:<16} {json.dumps(value) if isinstance(value, dict | list) else value}" for key, value in row.items()
+    )

@@ -1,0 +1,211 @@
+"""From a config file, the environment and options to one RunConfig, with the origin of every value.
+
+Precedence: option (named, then `--set`) > environment > `.env` > TOML file > preset (for `[model]`) > default. Only values that
+win are validated. Everything but `load` is pure. Invariant: all problems of a request are reported together, none one by one.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+from pydantic import ValidationError
+
+from plt_tui.config.fields import FieldDoc, describe, listed, printable, shown, template
+from plt_tui.config.presets import PRESETS
+from plt_tui.config.schema import OptimSection, RunConfig
+from plt_tui.config.sources import (
+    ENVIRONMENT,
+    OPTIONS,
+    Assignment,
+    Layer,
+    Origin,
+    Problem,
+    environment_layer,
+    options_layer,
+    parse_dotenv,
+    read_text,
+    toml_layer,
+)
+from plt_tui.errors import UsageError
+
+__all__ = [
+    "ENVIRONMENT",
+    "OPTIONS",
+    "Assignment",
+    "LoadedConfig",
+    "Origin",
+    "describe",
+    "from_toml",
+    "load",
+    "resolve",
+    "template",
+    "to_toml",
+]
+
+_TARGETS = ("train.steps", "train.epochs", "train.tokens")
+"""Three ways to say how long to train, of which one counts."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadedConfig:
+    """A valid configuration; `origins` has every "section.key"."""
+
+    config: RunConfig
+    origins: Mapping[str, Origin]
+
+
+def load(
+    path: Path | None,
+    *,
+    options: Sequence[Assignment] = (),
+    sets: Sequence[str] = (),
+    environ: Mapping[str, str] = {},
+    dotenv: Path | None = None,
+) -> LoadedConfig:
+    """The configuration that a user asked for.
+
+    `path`: TOML file, None for the defaults. `options`: the named options given, their flag as origin. `sets`: the texts of
+    `--set`. `environ`: os.environ. `dotenv`: a `.env` file, which need not exist.
+
+    Raises: UsageError with one line per problem, those of the file first, in its order.
+    """
+    file = toml_layer(read_text(path), printable(str(path))) if path else Layer(values={})
+    variables = parse_dotenv(read_text(dotenv)) if dotenv and dotenv.is_file() else {}
+    return resolve(
+        [
+            file,
+            environment_layer(variables, ".env"),
+            environment_layer(environ, "environment"),
+            options_layer(options, sets),
+        ]
+    )
+
+
+def resolve(layers: Sequence[Layer]) -> LoadedConfig:
+    """The configuration of `layers`, weakest first, above presets and defaults. Raises: UsageError."""
+    problems = [problem for layer in layers for problem in [*layer.problems, *_target_problems(layer)]]
+    given = _merged(layers)
+    values = {**_defaults(), **_preset(given), **_min_lr(given), **given}
+    config = _validated(values, given, problems)
+    return LoadedConfig(config=config, origins={key: value.origin for key, value in values.items()})
+
+
+def to_toml(config: RunConfig) -> str:
+    """Every value of `config` as TOML; `from_toml` gives the same config back, bit for bit."""
+    return tomli_w.dumps(config.model_dump())
+
+
+def from_toml(text: str) -> RunConfig:
+    """The configuration that `to_toml` wrote; neither presets nor the environment have a say. Raises: UsageError."""
+    layer = toml_layer(text, "config.toml")
+    return _validated({**_defaults(), **layer.values}, layer.values, layer.problems)
+
+
+def _defaults() -> dict[str, Assignment]:
+    return {name: Assignment(key=name, value=field.default, origin="default") for name, field in describe().items()}
+
+
+def _merged(layers: Iterable[Layer]) -> dict[str, Assignment]:
+    """The strongest assignment of every key given. A target sets the other targets of weaker layers aside."""
+    given: dict[str, Assignment] = {}
+    for layer in layers:
+        for target in _targets(layer):
+            for key in given.keys() & set(_TARGETS) - {target.key}:
+                given[key] = replace(target, key=key, value=0, origin=f"set aside by {target.origin}")
+        given.update(layer.values)
+    return given
+
+
+def _targets(layer: Layer) -> list[Assignment]:
+    found = [layer.values[key] for key in _TARGETS if key in layer.values]
+    return [target for target in found if isinstance(target.value, int | float) and target.value > 0]
+
+
+def _target_problems(layer: Layer) -> list[Problem]:
+    """One problem when a layer says in two ways how long to train."""
+    targets = _targets(layer)
+    if len(targets) < 2:
+        return []
+    names = [target.key.removeprefix("train.") for target in targets]
+    last, how_many = targets[-1], "both" if len(targets) == 2 else "all"
+    text = f"{listed(names, 'and')} are {how_many} given; keep one"
+    return [Problem(origin=last.origin, key=last.key, text=text, line=last.line)]
+
+
+def _preset(given: Mapping[str, Assignment]) -> dict[str, Assignment]:
+    """The values of the preset that `model.preset` names."""
+    name = given["model.preset"].value if "model.preset" in given else ""
+    shape = PRESETS.get(name, {}) if isinstance(name, str) else {}
+    return {
+        f"model.{key}": Assignment(key=f"model.{key}", value=value, origin=f"preset {name}") for key, value in shape.items()
+    }
+
+
+def _min_lr(given: Mapping[str, Assignment]) -> dict[str, Assignment]:
+    """A tenth of the learning rate, when that is given: the fixed default could lie above it."""
+    if "optim.lr" not in given:
+        return {}
+    try:
+        lr = OptimSection.model_validate({"lr": given["optim.lr"].value, "min_lr": 0.0}).lr
+    except ValidationError:  # reported by the validation of the whole
+        return {}
+    return {"optim.min_lr": Assignment(key="optim.min_lr", value=lr / 10, origin="default (lr / 10)")}
+
+
+def _validated(values: Mapping[str, Assignment], given: Mapping[str, Assignment], problems: Sequence[Problem]) -> RunConfig:
+    """The RunConfig of `values`, which has every key. Raises: UsageError with `problems` and those of the values."""
+    tree: dict[str, dict[str, object]] = {}
+    for name, assignment in values.items():
+        section, _, key = name.partition(".")
+        tree.setdefault(section, {})[key] = assignment.value
+    try:
+        config = RunConfig.model_validate(tree)
+    except ValidationError as error:
+        details = {_field_name(detail): detail for detail in error.errors(include_url=False)}
+        invalid = [_value_problem(values[name], detail, given) for name, detail in details.items()]
+        raise _usage_error([*problems, *invalid]) from None
+    if problems:
+        raise _usage_error(problems)
+    return config
+
+
+def _field_name(detail: Mapping[str, Any]) -> str:
+    """The "section.key" of one of pydantic's errors, whose location can go on into the value."""
+    section, key = detail["loc"][:2]
+    return f"{section}.{key}"
+
+
+def _value_problem(assignment: Assignment, detail: Mapping[str, Any], given: Mapping[str, Assignment]) -> Problem:
+    """The problem with a value, placed where the user can change it."""
+    field = describe()[assignment.key]
+    if detail["type"] == "value_error":
+        text = str(detail["ctx"]["error"])
+    else:
+        text = f"expected {field.type}, found {shown(assignment.value)}{_likely_choice(field, assignment.value)}"
+    place = assignment if assignment.key in given else _cause(field, text, given)
+    return Problem(origin=place.origin, key=assignment.key, text=text, line=place.line)
+
+
+def _cause(field: FieldDoc, text: str, given: Mapping[str, Assignment]) -> Assignment:
+    """The given key that clashes with the default or preset value of `field`; `text`, the schema's message, mentions it."""
+    same_section = [value for name, value in given.items() if name.startswith(f"{field.section}.")]
+    mentioned = [value for value in same_section if re.search(rf"\b{value.key.partition('.')[2]}\b", text)]
+    return [*mentioned, *same_section][0]
+
+
+def _likely_choice(field: FieldDoc, value: object) -> str:
+    if len(field.choices) < 3 or not isinstance(value, str):
+        return ""
+    close = get_close_matches(value.lower(), field.choices, n=1)
+    return f'; did you mean "{close[0]}"?' if close else ""
+
+
+def _usage_error(problems: Sequence[Problem]) -> UsageError:
+    in_order = sorted(problems, key=lambda problem: (problem.line == 0, problem.line))
+    return UsageError("\n".join(map(str, in_order)))

@@ -1,0 +1,103 @@
+"""What a container or a batch system lets this process use: the CPU quota and the memory limit of its control group.
+
+Reads the files of version 2 (`cpu.max`, `memory.max`) and version 1 (`cpu.cfs_quota_us`, `memory.limit_in_bytes`) and changes
+none. A parent group's limit holds for its children too. Invariant: where no group sets a limit the answer is None, not a guess.
+Source: Linux kernel, Documentation/admin-guide/cgroup-v2.rst and cgroup-v1/memory.rst.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+ROOT = Path("/sys/fs/cgroup")
+MEMBERSHIP = Path("/proc/self/cgroup")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemoryUse:
+    """Bytes in use, page cache that can be dropped not counted, of `total_bytes`."""
+
+    used_bytes: int
+    total_bytes: int
+
+
+def cpu_quota(root: Path = ROOT, membership: Path = MEMBERSHIP) -> float | None:
+    """CPUs' worth of time that the groups of this process may use, or None when none of them is limited."""
+    quotas = [_quota_of(folder) for folder in _folders(root, membership, "cpu")]
+    return min((quota for quota in quotas if quota is not None), default=None)
+
+
+def memory_use(root: Path = ROOT, membership: Path = MEMBERSHIP) -> MemoryUse | None:
+    """Use and limit of the group whose memory limit is the lowest, or None when none is limited."""
+    uses = [_memory_of(folder) for folder in _folders(root, membership, "memory")]
+    return min((use for use in uses if use is not None), key=lambda use: use.total_bytes, default=None)
+
+
+def group_folders(membership: str, controller: str) -> list[PurePosixPath]:
+    """Folders of the group and of its parents, relative to the mount, from the text of `/proc/PID/cgroup`.
+
+    A line is "0::/path" in version 2 and "N:cpu,cpuacct:/path" in version 1, where each controller has its own tree. In a
+    container the path can be one of the host that is not mounted here: then only the parents, at last the mount itself, exist.
+    """
+    folders: list[PurePosixPath] = []
+    for line in membership.splitlines():
+        _, controllers, path = line.split(":", 2)
+        if controllers == "" or controller in controllers.split(","):
+            tree = controller if controllers else "."
+            own = PurePosixPath(path.lstrip("/"))
+            folders += [tree / folder for folder in (own, *own.parents)]
+    return list(dict.fromkeys(folders))
+
+
+def parse_cpu_max(text: str) -> float | None:
+    """CPUs in a `cpu.max` file: "200000 100000" is 2.0, "max 100000" is None."""
+    quota, period = text.split()
+    return None if quota == "max" else int(quota) / int(period)
+
+
+def parse_cfs(quota: str, period: str) -> float | None:
+    """CPUs in `cpu.cfs_quota_us` and `cpu.cfs_period_us`; a quota of -1 is none."""
+    return int(quota) / int(period) if int(quota) > 0 else None
+
+
+def parse_limit(text: str) -> int | None:
+    """Bytes in a `memory.max` or `memory.limit_in_bytes` file; "max" is None."""
+    return None if text.strip() == "max" else int(text)
+
+
+def parse_inactive_file(stat: str) -> int:
+    """Bytes of idle page cache in a `memory.stat` file, children included: version 1 calls that `total_inactive_file`."""
+    values = dict(line.split() for line in stat.splitlines())
+    return int(values.get("total_inactive_file", values.get("inactive_file", 0)))
+
+
+def _folders(root: Path, membership: Path, controller: str) -> list[Path]:
+    return [root / folder for folder in group_folders(_read(membership) or "", controller)]
+
+
+def _quota_of(folder: Path) -> float | None:
+    if (cpu_max := _read(folder / "cpu.max")) is not None:
+        return parse_cpu_max(cpu_max)
+    quota, period = _read(folder / "cpu.cfs_quota_us"), _read(folder / "cpu.cfs_period_us")
+    return parse_cfs(quota, period) if quota is not None and period is not None else None
+
+
+def _memory_of(folder: Path) -> MemoryUse | None:
+    limit, used = _read(folder / "memory.max"), _read(folder / "memory.current")
+    if limit is None:
+        limit, used = _read(folder / "memory.limit_in_bytes"), _read(folder / "memory.usage_in_bytes")
+    total_bytes = parse_limit(limit) if limit is not None else None
+    if total_bytes is None or used is None:
+        return None
+    idle_bytes = parse_inactive_file(_read(folder / "memory.stat") or "")
+    return MemoryUse(used_bytes=max(0, int(used) - idle_bytes), total_bytes=total_bytes)
+
+
+def _read(path: Path) -> str | None:
+    """Text of `path`; None when it is not there or not for us: outside Linux, in the root group, in a sandbox."""
+    try:
+        text = path.read_text(encoding="ascii")
+    except OSError:
+        return None
+    return text or None

@@ -1,0 +1,242 @@
+"""The run folder: where each file of a run lies, who holds it, and how files are replaced safely.
+
+    runs/<name>/
+      run.json  config.toml  journal.jsonl  metrics.jsonl  samples.jsonl  lock
+      logs/hub.log  logs/rank-0.log ...
+      checkpoints/step-00000500/{model.safetensors, optimizer.safetensors, state.json, manifest.json}
+
+Does not know what the files say. Invariant: who holds the lock is alive; the kernel frees it however the holder dies.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import re
+import socket
+import tempfile
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from plt_tui.errors import RunInUse, StorageError, UsageError
+from plt_tui.protocol.commands import NAME_PATTERN
+
+MAX_SOCKET_PATH = 107
+"""sun_path of unix(7) holds 108 bytes with the closing zero."""
+LOCK_PATIENCE_S = 0.5
+"""How long to retry for the lock: `is_live` of another process holds it for a moment."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunInfo:
+    """Content of `run.json`: who runs it and where to reach them. Written by the hub only."""
+
+    name: str
+    host: str
+    pid: int
+    boot_id: str
+    socket: str
+    phase: str
+    metrics_url: str = ""
+    started_at: float = 0.0
+    version: str = ""
+
+
+class RunFolder:
+    """Paths of one run's files; creating the object touches nothing."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path.absolute()
+
+    @property
+    def name(self) -> str:
+        """The run's name is its folder's name."""
+        return self.path.name
+
+    @property
+    def config(self) -> Path:
+        """The resolved configuration."""
+        return self.path / "config.toml"
+
+    @property
+    def journal(self) -> Path:
+        """Every event that changes the run."""
+        return self.path / "journal.jsonl"
+
+    @property
+    def metrics(self) -> Path:
+        """Steps and evaluations."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def samples(self) -> Path:
+        """Texts written by the model."""
+        return self.path / "samples.jsonl"
+
+    @property
+    def logs(self) -> Path:
+        """Folder of the log files."""
+        return self.path / "logs"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Default folder of the checkpoints."""
+        return self.path / "checkpoints"
+
+    @property
+    def exists(self) -> bool:
+        """True once a run was created here."""
+        return self.config.is_file()
+
+    def rank_log(self, rank: int) -> Path:
+        """Everything that one rank printed."""
+        return self.logs / f"rank-{rank}.log"
+
+    def create(self, config_toml: str) -> None:
+        """Make the folder and write the configuration. Raises: StorageError."""
+        try:
+            for folder in (self.logs, self.checkpoints):
+                folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            replace_file(self.config, config_toml.encode())
+        except OSError as error:
+            raise StorageError(
+                f"{self.path}: cannot create the run folder: {error.strerror}; choose another --set run.dir"
+            ) from None
+
+    def write_info(self, info: RunInfo) -> None:
+        """Replace `run.json`."""
+        replace_file(self.path / "run.json", json.dumps(asdict(info), indent=1).encode())
+
+    def read_info(self) -> RunInfo | None:
+        """Content of `run.json`, or None when there is none or it is not readable as one."""
+        try:
+            value = json.loads((self.path / "run.json").read_text())
+            return RunInfo(**value)
+        except (OSError, ValueError, TypeError):
+            return None
+
+    def socket_path(self) -> Path:
+        """Where the hub listens: the user's runtime folder if there is one, else the run folder; always short enough."""
+        runtime = os.environ.get("XDG_RUNTIME_DIR")
+        candidates = [Path(runtime) / "plt-tui" / f"{self.name}-{os.getpid()}.sock"] if runtime else []
+        candidates.append(self.path / "hub.sock")
+        candidates.append(Path(tempfile.gettempdir()) / f"plt-tui-{os.getuid()}" / f"{os.getpid()}.sock")
+        for path in candidates:
+            if len(os.fsencode(path)) <= MAX_SOCKET_PATH and _private_folder(path.parent):
+                return path
+        raise StorageError(f"no private folder with a short path for the socket of {self.name}; set XDG_RUNTIME_DIR")
+
+    def lock(self) -> int:
+        """Take the run for this process and return the lock's file descriptor; keep it open for as long as the run is held.
+
+        Raises: RunInUse naming the holder.
+        """
+        descriptor = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        give_up_at = time.monotonic() + LOCK_PATIENCE_S
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return descriptor
+            except BlockingIOError:
+                if time.monotonic() > give_up_at:
+                    os.close(descriptor)
+                    raise RunInUse(self._in_use()) from None
+                time.sleep(0.02)
+
+    def is_live(self) -> bool:
+        """True when some process on this machine holds the run."""
+        try:
+            descriptor = os.open(self.path / "lock", os.O_RDWR | os.O_CLOEXEC)
+        except OSError:
+            return False
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(descriptor)
+        return False
+
+    def _in_use(self) -> str:
+        info = self.read_info()
+        holder = f" by process {info.pid} on {info.host}" if info is not None else ""
+        return f"{self.path} is in use{holder}; watch it with: plt-tui attach {self.name}"
+
+
+def _private_folder(folder: Path) -> bool:
+    """True when `folder` is there (made if need be), ours, writable, and not a link laid by somebody else."""
+    with contextlib.suppress(OSError):
+        folder.mkdir(mode=0o700, exist_ok=True)
+    try:
+        status = folder.lstat()
+    except OSError:
+        return False
+    return folder.is_dir() and not folder.is_symlink() and status.st_uid == os.getuid() and os.access(folder, os.W_OK)
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Write `content` beside `path`, sync it, and rename: a reader sees the old file or the new one. Raises: OSError."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def boot_id() -> str:
+    """Changes at every boot: a pid of another boot means nothing."""
+    with contextlib.suppress(OSError):
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    return ""
+
+
+def host_name() -> str:
+    """This machine's name."""
+    return socket.gethostname()
+
+
+def find_run(runs_dir: Path, name: str) -> RunFolder:
+    """The run called `name`: a path to its folder, or a name (or its unique beginning) under `runs_dir`.
+
+    Raises: UsageError listing what there is.
+    """
+    if os.sep in name or name in (".", ".."):
+        folder = RunFolder(Path(name))
+        if folder.exists:
+            return folder
+        raise UsageError(f"{name} is not a run folder (it has no config.toml)")
+    runs = list_runs(runs_dir)
+    if NAME_PATTERN.fullmatch(name):
+        matches = [run for run in runs if run.name == name] or [run for run in runs if run.name.startswith(name)]
+        if len(matches) == 1:
+            return matches[0]
+        if matches:
+            raise UsageError(f"{name!r} could be {', '.join(run.name for run in matches[:5])}; give more of the name")
+    known = ", ".join(run.name for run in runs[:8]) or "none"
+    raise UsageError(f"no run {name!r} under {runs_dir}; runs there: {known}")
+
+
+def list_runs(runs_dir: Path) -> list[RunFolder]:
+    """All runs under `runs_dir`, the newest first (by the time its configuration was last written)."""
+    try:
+        folders = [RunFolder(path) for path in runs_dir.iterdir() if NAME_PATTERN.fullmatch(path.name)]
+    except OSError:
+        return []
+    found = [folder for folder in folders if folder.exists]
+    return sorted(found, key=lambda folder: folder.config.stat().st_mtime, reverse=True)
+
+
+def fresh_name(runs_dir: Path, stem: str, now: time.struct_time) -> str:
+    """A name that no run under `runs_dir` has: the stem and the date, with a number if that is taken."""
+    cleaned = re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("-.")[:32] or "run"
+    base = f"{cleaned}-{time.strftime('%m%d-%H%M', now)}"
+    name, number = base, 1
+    while (runs_dir / name).exists():
+        number += 1
+        name = f"{base}-{number}"
+    return name

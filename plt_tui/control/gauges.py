@@ -1,0 +1,177 @@
+"""The machine's gauges: CPU cores, memory and GPUs that this process may use, read once a second in a thread of their own.
+
+Says what the run may use, not what the host has: CPU affinity, control groups and CUDA_VISIBLE_DEVICES count. Does not report
+the ranks; they speak for themselves. Invariant: a sensor that fails costs its own value only, and one that hangs nobody's time.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Collection, Sequence
+from typing import Any, TypeVar
+
+import psutil
+
+from plt_tui.control.cgroup import MemoryUse, cpu_quota, memory_use
+from plt_tui.control.nvml import DriverNvml, Nvml, NvmlError, VisibleGpus
+from plt_tui.protocol.events import Gauges
+from plt_tui.protocol.text import safe_line
+
+FIRST_READ_S = 0.2
+"""From the start of the thread to its first reading: a core's use is a difference over time."""
+
+_logger = logging.getLogger(__name__)
+_ValueT = TypeVar("_ValueT")
+_OtherT = TypeVar("_OtherT")
+
+
+def usable_cores() -> int:
+    """CPU cores' worth of time that this process may use, at least 1."""
+    return cores_within(len(_allowed_cores()), cpu_quota())
+
+
+def cores_within(allowed: int, quota: float | None) -> int:
+    """Whole cores in a CPU quota, at least 1.
+
+    Rounds down: a rank that the kernel stops in the middle of a step to keep within the quota holds up all other ranks.
+    """
+    return allowed if quota is None else max(1, min(allowed, int(quota)))
+
+
+def visible_gpus() -> list[int]:
+    """Ordinals N of torch's `cuda:N` devices; empty without a driver, without a visible GPU, or with a CPU build of torch."""
+    from importlib.metadata import version  # 15 ms that reading gauges does not need
+
+    return gpu_ordinals(VisibleGpus(DriverNvml(), os.environ.get("CUDA_VISIBLE_DEVICES")), version("torch"))
+
+
+def gpu_ordinals(gpus: VisibleGpus, torch_version: str) -> list[int]:
+    """Ordinals of `gpus` that a torch of `torch_version` can compute on; importing torch to ask it would take seconds."""
+    if torch_version.endswith("+cpu"):
+        return []
+    try:
+        return list(range(len(gpus.keys())))
+    except NvmlError:
+        return []
+    finally:
+        gpus.close()
+
+
+class Sensors:
+    """Reads everything at once. One thread only: psutil remembers the CPU times of the last reading by thread."""
+
+    def __init__(self, nvml: Nvml | None = None, visible: str | None = None) -> None:
+        """`visible`: the value of CUDA_VISIBLE_DEVICES, None when it is not set."""
+        self._gpus = VisibleGpus(nvml or DriverNvml(), visible)
+        self._complaints: set[str] = set()
+
+    def prime(self) -> None:
+        """Begin the interval over which the first `read` measures the cores."""
+        self._guarded("CPU", _core_percents, None)
+
+    def read(self, now: float) -> Gauges:
+        """All gauges, stamped `now` (Unix seconds). What cannot be read is empty: no cores, 0 bytes in all, no GPUs."""
+        memory = self._guarded("memory", _memory, MemoryUse(used_bytes=0, total_bytes=0))
+        gpus, gpu_reason = self._read_gpus()
+        return Gauges(
+            time=now,
+            cores=self._guarded("CPU", _core_percents, []),
+            memory_used_bytes=memory.used_bytes,
+            memory_total_bytes=memory.total_bytes,
+            gpus=gpus,
+            gpu_reason=gpu_reason,
+        )
+
+    def close(self) -> None:
+        """Let go of the GPU driver."""
+        self._guarded("GPU", self._gpus.close, None)
+
+    def _read_gpus(self) -> tuple[list[dict[str, Any]], str]:
+        try:
+            return self._gpus.read(), ""
+        except NvmlError as error:
+            return [], str(error)
+        except Exception as error:  # noqa: BLE001 - whatever a broken driver raises is the reason that people see
+            return [], f"NVML: {safe_line(str(error) or type(error).__name__)}"
+
+    def _guarded(self, sensor: str, read: Callable[[], _ValueT], otherwise: _OtherT) -> _ValueT | _OtherT:
+        """What `read` returns, or `otherwise` and one line in the log when it raises."""
+        try:
+            return read()
+        except Exception as error:  # noqa: BLE001 - a sensor must not take the others with it, whatever it raises
+            complaint = f"{sensor} gauge: {error or type(error).__name__}"
+            if complaint not in self._complaints:
+                self._complaints.add(complaint)
+                _logger.warning("%s", complaint)
+            return otherwise
+
+
+class GaugeReader:
+    """Reads `sensors` every `interval_s` in a daemon thread and hands each reading to `on_gauges`, in that thread.
+
+    The pause comes after the reading: a slow driver is asked less often, and never twice at once.
+    """
+
+    def __init__(self, on_gauges: Callable[[Gauges], None], *, interval_s: float = 1.0, sensors: Sensors | None = None) -> None:
+        self._on_gauges = on_gauges
+        self._interval_s = interval_s
+        self._sensors = sensors or Sensors(visible=os.environ.get("CUDA_VISIBLE_DEVICES"))
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="gauges", daemon=True)
+
+    def start(self) -> None:
+        """Begin to read. Once only."""
+        self._thread.start()
+
+    def stop(self, timeout_s: float = 2.0) -> None:
+        """End the thread; one that hangs in a driver for longer than `timeout_s` is left behind and hands over nothing more."""
+        self._stopping.set()
+        if self._thread.ident is not None:
+            self._thread.join(timeout_s)
+
+    def _run(self) -> None:
+        try:
+            self._sensors.prime()
+            pause_s = min(FIRST_READ_S, self._interval_s)
+            while not self._stopping.wait(pause_s):
+                gauges = self._sensors.read(time.time())
+                if not self._stopping.is_set():
+                    self._on_gauges(gauges)
+                pause_s = self._interval_s
+        except Exception:
+            _logger.exception("no more gauges: the receiver failed")
+        finally:
+            self._sensors.close()
+
+
+def of_cores(percents: Sequence[float], allowed: Collection[int]) -> list[float]:
+    """The entries of `percents` (one per core that is online, in order of number) that belong to the `allowed` cores.
+
+    Numbers have gaps where cores are offline: as many entries as allowed cores are theirs, whatever the numbers.
+    """
+    if len(percents) == len(allowed):
+        return list(percents)
+    return [percents[core] for core in sorted(allowed) if core < len(percents)]
+
+
+def tighter(host: MemoryUse, group: MemoryUse | None) -> MemoryUse:
+    """The control group's memory where its limit is below the host's memory, else the host's: "no limit" can read as 2**63."""
+    return group if group is not None and group.total_bytes < host.total_bytes else host
+
+
+def _core_percents() -> list[float]:
+    return of_cores(psutil.cpu_percent(percpu=True), _allowed_cores())
+
+
+def _memory() -> MemoryUse:
+    host = psutil.virtual_memory()
+    return tighter(MemoryUse(used_bytes=host.total - host.available, total_bytes=host.total), memory_use())
+
+
+def _allowed_cores() -> set[int]:
+    if hasattr(os, "sched_getaffinity"):
+        return os.sched_getaffinity(0)
+    return set(range(os.cpu_count() or 1))

@@ -1,0 +1,65 @@
+"""What ranks print, read back from their log files: nothing a rank writes can block it, crash it or get lost with it.
+
+The file is the truth; the hub follows its end a few times a second and turns new lines into log lines for the views. A flood is
+cut: of more than MAX_READ_BYTES since the last look only the end is shown, and the rest is counted.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from plt_tui.protocol.events import LogLine
+from plt_tui.protocol.text import safe_line
+
+MAX_READ_BYTES = 256 * 1024
+"""Most bytes of one file that are shown per look."""
+
+_LEVELLED = re.compile(r"^(?:\S+ )?(DEBUG|INFO|WARNING|ERROR|CRITICAL) (.*)$", re.DOTALL)
+"""A line as the ranks' logging writes it: time, level, message."""
+
+
+class LogTail:
+    """Follows one growing file. `source` names it in the views."""
+
+    def __init__(self, path: Path, source: str, *, from_end: bool) -> None:
+        self._path = path
+        self._source = source
+        self._offset = path.stat().st_size if from_end and path.exists() else 0
+        self._partial = b""
+
+    def read(self, now: float) -> tuple[list[LogLine], int]:
+        """Whole lines written since the last call, stamped `now` (Unix seconds), and the number of lines left out."""
+        try:
+            with self._path.open("rb") as file:
+                file.seek(self._offset)
+                grown = file.read()
+        except OSError:
+            return [], 0
+        self._offset += len(grown)
+        data = self._partial + grown
+        skipped = data[:-MAX_READ_BYTES]
+        *lines, self._partial = data[-MAX_READ_BYTES:].split(b"\n")
+        if len(self._partial) >= MAX_READ_BYTES:  # one endless line
+            self._partial = b""
+        return [parse_line(line, self._source, now) for line in lines], skipped.count(b"\n")
+
+
+def parse_line(line: bytes, source: str, now: float) -> LogLine:
+    """One line of a log file as a log line; of a progress bar redrawn with carriage returns the last state is kept."""
+    text = line.decode("utf-8", "backslashreplace").rstrip("\r").rpartition("\r")[2]
+    match = _LEVELLED.match(text)
+    level, message = match.groups() if match else ("INFO", text)
+    return [now, source, "ERROR" if level == "CRITICAL" else level, safe_line(message)]
+
+
+def last_lines(path: Path, count: int) -> list[str]:
+    """The last `count` lines of a log file, through the escape filter; none when it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            size = file.seek(0, 2)
+            file.seek(max(0, size - MAX_READ_BYTES))
+            lines = file.read().splitlines()
+    except OSError:
+        return []
+    return [safe_line(line.decode("utf-8", "backslashreplace")) for line in lines[-count:]]

@@ -1,0 +1,178 @@
+"""The record of a run on disk: written by its hub, read by whoever opens a finished run, resumes it or replays it.
+
+`journal.jsonl` holds what changes the run and is synced line by line; `metrics.jsonl` (steps, evaluations) and `samples.jsonl`
+are flushed at every write and synced with each checkpoint. A file that cannot be written does not stop the run: the failure
+is reported once and the writer goes on trying. Invariant: what `journal` returned from is on disk.
+"""
+
+from __future__ import annotations
+
+import heapq
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import reduce
+from pathlib import Path
+from typing import BinaryIO
+
+from plt_tui.control.feed import Feed
+from plt_tui.control.folder import RunFolder
+from plt_tui.control.state import RunState, apply
+from plt_tui.errors import StorageError
+from plt_tui.protocol.events import (
+    CaughtUp,
+    Eval,
+    Event,
+    Gauges,
+    Logs,
+    Phase,
+    Progress,
+    RankStatus,
+    Sample,
+    Step,
+    Steps,
+    decode_lines,
+    encode,
+)
+
+TAIL_BYTES = 64 * 1024
+"""What is read of the metrics for an overview: some hundred steps."""
+
+_NOT_RECORDED = (Progress, RankStatus, Gauges, Logs, Steps, CaughtUp)
+
+
+class LineFile:
+    """A file of JSON lines that is only appended to."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._file: BinaryIO = path.open("ab", buffering=0)
+        os.fchmod(self._file.fileno(), 0o600)
+        self._end_torn_line()
+
+    def write(self, event: Event, *, sync: bool) -> None:
+        """Append one event, in one write; with `sync` it is on disk when this returns. Raises: OSError."""
+        self._file.write(encode(event) + b"\n")
+        if sync:
+            self.sync()
+
+    def sync(self) -> None:
+        """Force what was written to disk. Raises: OSError."""
+        os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def _end_torn_line(self) -> None:
+        """Cut off the piece of a line that a killed writer left, so that the next line does not glue itself to it."""
+        with self.path.open("rb+") as file:
+            size = file.seek(0, os.SEEK_END)
+            window = min(size, 1 << 20)
+            file.seek(size - window)
+            tail = file.read(window)
+            if tail and not tail.endswith(b"\n"):
+                file.truncate(size - window + tail.rfind(b"\n") + 1)
+
+
+class Recorder:
+    """Numbers each event and writes it to the file it belongs to. Used by the hub's event loop only."""
+
+    def __init__(self, folder: RunFolder, last_seq: int, on_error: Callable[[str], None]) -> None:
+        self._last_seq = last_seq
+        self._journal = LineFile(folder.journal)
+        self._metrics = LineFile(folder.metrics)
+        self._samples = LineFile(folder.samples)
+        self._on_error = on_error
+        self._failing = False
+
+    def record(self, event: Event) -> Event:
+        """Write `event` where it belongs and return it with its number; a full disk is reported, not raised."""
+        if isinstance(event, _NOT_RECORDED):
+            return event
+        self._last_seq += 1
+        event = replace(event, seq=self._last_seq)
+        try:
+            match event:
+                case Step() | Eval():
+                    self._metrics.write(event, sync=False)
+                case Sample():
+                    self._samples.write(event, sync=False)
+                case _:
+                    self._journal.write(event, sync=True)
+        except OSError as error:
+            self._report(f"{error.strerror}: the record is incomplete; free some space")
+        else:
+            self._report("")
+        return event
+
+    def sync(self) -> None:
+        """Force metrics and samples to disk, before a checkpoint counts as saved."""
+        try:
+            self._metrics.sync()
+            self._samples.sync()
+        except OSError as error:
+            self._report(f"{error.strerror}: metrics are not on disk")
+
+    def close(self) -> None:
+        """Sync and close all files."""
+        self.sync()
+        for file in (self._journal, self._metrics, self._samples):
+            file.close()
+
+    def _report(self, problem: str) -> None:
+        if bool(problem) != self._failing:
+            self._failing = bool(problem)
+            self._on_error(problem)
+
+
+def read_journal(folder: RunFolder) -> list[Event]:
+    """The events of the journal, oldest first. Raises: StorageError for a journal broken before its end."""
+    return list(_read(folder.journal))
+
+
+def read_feed(folder: RunFolder) -> Feed:
+    """The whole record folded: what the hub of this run had last. Raises: StorageError.
+
+    Journal, metrics and samples are merged by the number that their writer gave each event.
+    """
+    feed = Feed()
+    streams = [_read(path) for path in (folder.journal, folder.metrics, folder.samples)]
+    for event in heapq.merge(*streams, key=lambda event: event.seq):
+        feed.publish(event)
+    return feed
+
+
+def read_overview(folder: RunFolder) -> RunState:
+    """The state of a run without its history: the whole journal, and the end of the metrics. Raises: StorageError.
+
+    A run that nobody holds and that did not say how it ended has crashed; its state says so.
+    """
+    events = heapq.merge(_read(folder.journal), _tail(folder.metrics), key=lambda event: event.seq)
+    state = reduce(apply, events, RunState())
+    if not state.is_over and not folder.is_live():
+        reason = f"its hub is gone without a word; resume: plt-tui run --resume auto --name {folder.name}"
+        state = apply(state, Phase(phase="failed", reason=reason, step=state.step))
+    return state
+
+
+def _tail(path: Path) -> list[Event]:
+    """The events in the last TAIL_BYTES of a file of lines."""
+    try:
+        with path.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - TAIL_BYTES))
+            lines = file.read().splitlines()
+    except OSError:
+        return []
+    return list(decode_lines(lines[1:] if size > TAIL_BYTES else lines))
+
+
+def _read(path: Path) -> Iterator[Event]:
+    try:
+        with path.open("rb") as file:
+            yield from decode_lines(file)
+    except FileNotFoundError:
+        return
+    except (OSError, ValueError) as error:
+        raise StorageError(f"{path} cannot be read: {error}") from None

@@ -1,0 +1,73 @@
+"""What to do when ranks fail: which failure was the cause, and whether to start them again. Pure."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from plt_tui.errors import RankFailed
+from plt_tui.protocol.events import Failed
+
+FIRST_BACKOFF_S = 0.5
+LONGEST_BACKOFF_S = 30.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Restart:
+    """Start all ranks again from the newest good checkpoint, after `after_s` seconds."""
+
+    after_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GiveUp:
+    """End the run with `exit_code`."""
+
+    exit_code: int
+    reason: str
+
+
+def decide(failure: Failed, earlier: Sequence[Failed], max_restarts: int) -> Restart | GiveUp:
+    """What follows `failure`, given the failures before it in this session.
+
+    A failure that would come back (bad data, a non-finite loss, two failures at the same step) is not retried.
+    """
+    if failure.exit_code != RankFailed.exit_code:
+        return GiveUp(exit_code=failure.exit_code, reason=failure.message)
+    what = f"rank {failure.rank} failed at step {failure.step}: {failure.message}"
+    if earlier and earlier[-1].step == failure.step:
+        return GiveUp(exit_code=failure.exit_code, reason=f"{what} (the second time at this step)")
+    if len(earlier) >= max_restarts:
+        return GiveUp(exit_code=failure.exit_code, reason=f"{what} ({len(earlier)} of {max_restarts} restarts used)")
+    return Restart(after_s=min(LONGEST_BACKOFF_S, FIRST_BACKOFF_S * 2 ** len(earlier)))
+
+
+def root_cause(failures: Sequence[Failed]) -> Failed:
+    """The failure that made the others fail: a rank that was killed, else the first one that was not a lost connection."""
+    killed = [failure for failure in failures if failure.is_signal]
+    own = [failure for failure in failures if not failure.is_lost_peer]
+    return min(killed or own or failures, key=lambda failure: failure.time)
+
+
+def signal_failure(rank: int, exit_code: int, step: int, now: float, log_tail: Sequence[str]) -> Failed:
+    """The failure of a rank that ended with `exit_code` (negative: by that signal) and could not say why itself."""
+    killed = f"killed by {signal_name(-exit_code)}"
+    message = killed if exit_code < 0 else f"ended with exit code {exit_code} and no message"
+    return Failed(
+        time=now,
+        rank=rank,
+        message=message,
+        exit_code=RankFailed.exit_code,
+        step=step,
+        log_tail=list(log_tail),
+        is_signal=exit_code < 0,
+    )
+
+
+def signal_name(number: int) -> str:
+    """Such as SIGKILL for 9; the number itself for one that this system does not know."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"

@@ -1,0 +1,115 @@
+"""The processes of the ranks: started, watched and ended. Decides nothing: it reports what ranks say and how they end.
+
+Lives in the hub's event loop; ranks are spawned from its main thread, because the kernel's parent-death signal follows the
+thread that started a process. Invariant: after `kill` returns no rank of this supervisor is alive.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import multiprocessing
+import signal
+from collections.abc import Sequence
+from multiprocessing.context import SpawnProcess
+from typing import Protocol
+
+from plt_tui.protocol.commands import Command
+from plt_tui.protocol.events import Event
+from plt_tui.protocol.link import HubEnd, Queues
+from plt_tui.protocol.rank import STOP_SIGNALS, RankSpec, rank_process
+
+LAST_WORDS_S = 1.0
+"""How long the events of an ended rank are waited for; a grandchild that keeps the queue open must not hide the exit."""
+
+
+class Listener(Protocol):
+    """Who is told; all calls come in the event loop."""
+
+    def on_rank_event(self, rank: int, event: Event) -> None:
+        """A rank said something."""
+
+    def on_rank_exit(self, rank: int, exit_code: int) -> None:
+        """A rank's process ended, and everything it said has been delivered."""
+
+
+class _Rank:
+    """One process with its link."""
+
+    def __init__(self, process: SpawnProcess, link: HubEnd) -> None:
+        self.process = process
+        self.link = link
+        self.drained = asyncio.Event()
+        self.watcher: asyncio.Task[None] | None = None
+
+
+class Supervisor:
+    """All ranks of one attempt."""
+
+    def __init__(self, listener: Listener) -> None:
+        self._listener = listener
+        self._context = multiprocessing.get_context("spawn")
+        self._ranks: list[_Rank] = []
+
+    @property
+    def pids(self) -> list[int]:
+        """Process ids in rank order."""
+        return [rank.process.pid or 0 for rank in self._ranks]
+
+    def start(self, specs: Sequence[RankSpec]) -> None:
+        """Start one process per spec; call from the main thread, in the event loop, when none is running."""
+        loop = asyncio.get_running_loop()
+        for spec in specs:
+            self._ranks.append(self._start_one(spec, loop))
+
+    def send(self, command: Command) -> None:
+        """Hand `command` to rank 0, which carries it to the others at a step boundary."""
+        if self._ranks:
+            self._ranks[0].link.send(command)
+
+    async def kill(self) -> None:
+        """End every rank with SIGKILL and wait until all are gone; their exits are not reported any more."""
+        ranks, self._ranks = self._ranks, []
+        for rank in ranks:
+            if rank.watcher is not None:
+                rank.watcher.cancel()
+            rank.process.kill()
+        for rank in ranks:
+            await asyncio.to_thread(rank.process.join)
+            await asyncio.to_thread(rank.link.close)
+            rank.process.close()
+
+    def _start_one(self, spec: RankSpec, loop: asyncio.AbstractEventLoop) -> _Rank:
+        queues = Queues.create(self._context)
+        process = self._context.Process(target=rank_process, args=(spec, queues), name=f"plt-tui rank {spec.rank}")
+        number = spec.rank
+
+        def heard(event: Event) -> None:
+            loop.call_soon_threadsafe(self._listener.on_rank_event, number, event)
+
+        def drained() -> None:
+            loop.call_soon_threadsafe(rank.drained.set)
+
+        rank = _Rank(process, HubEnd(queues, heard, drained))
+        # A stop that arrives now must not end a child that does not ignore it yet: the mask is inherited, and lifted there.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+        try:
+            process.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        rank.link.open()
+        rank.watcher = loop.create_task(self._watch(number, rank))
+        return rank
+
+    async def _watch(self, number: int, rank: _Rank) -> None:
+        loop = asyncio.get_running_loop()
+        ended = asyncio.Event()
+        loop.add_reader(rank.process.sentinel, ended.set)
+        try:
+            await ended.wait()
+        finally:
+            loop.remove_reader(rank.process.sentinel)
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(rank.drained.wait(), LAST_WORDS_S)
+        rank.process.join()
+        self._listener.on_rank_exit(number, rank.process.exitcode or 0)

@@ -1,0 +1,39 @@
+"""A quick look at the data before anything starts: are the files there, readable, and do they begin like text?
+
+Standard library only, so that a mistyped path ends the command before torch is imported. Does not read the whole corpus; what
+this passes can still fail in `prepare`. Invariant: opens files for reading only, at most HEAD_BYTES (or one line) of each.
+"""
+
+from __future__ import annotations
+
+from plt_tui.config.schema import DataSection
+from plt_tui.data.corpus import file_pieces
+from plt_tui.data.sources import SourceFile, resolve, tokenizer_file
+from plt_tui.errors import DataError
+
+HEAD_BYTES = 64 * 1024
+HEAD_FILES = 256
+"""Files of a corpus that are opened; the others are only looked up."""
+
+
+def check_corpus(config: DataSection) -> None:
+    """Return when the corpora and the tokenizer file that `config` names look usable.
+
+    Raises: DataError with the path, and the byte offset or line where there is one.
+    """
+    for source in resolve(config):
+        for file in source.files[:HEAD_FILES] if source is not None else ():
+            _check_head(file, config.text_field)
+    tokenizer = tokenizer_file(config)
+    if tokenizer is not None:
+        _check_head(tokenizer, config.text_field)
+
+
+def _check_head(file: SourceFile, text_field: str) -> None:
+    if file.format in ("text", "jsonl"):
+        next(file_pieces(file, text_field, HEAD_BYTES), None)
+        return
+    try:
+        file.path.open("rb").close()
+    except OSError as error:
+        raise DataError(f"{file.path}: cannot be read: {error.strerror}") from None

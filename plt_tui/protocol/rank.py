@@ -1,0 +1,82 @@
+"""What a rank's process is told at birth, and the first code it runs.
+
+Nothing heavy is imported here: the environment of the process (threads, parent-death signal, log file) is set before the entry
+point, and with it torch, is loaded. Invariant: a rank whose hub dies at any time after its first line dies too.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib
+import os
+import signal
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from plt_tui.protocol.link import HUB_GONE_EXIT_CODE, Queues, RankEnd
+
+_PR_SET_PDEATHSIG = 1
+"""prctl(2), Linux: signal sent to this process when the thread that started it ends."""
+
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+"""Ignored by ranks: a Ctrl-C reaches the whole process group, but only the hub decides what a stop means."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RankSpec:
+    """Everything a rank must know; built-in values only, because it is pickled for the new process."""
+
+    entry: str
+    """Where the rank's code is: "package.module:function", called with (spec, link)."""
+    run_dir: str
+    rank: int
+    world_size: int
+    device: str
+    """"cpu" or "cuda:N"."""
+    threads: int
+    attempt: int
+    """Counts starts of the ranks in this session of the hub, from 0."""
+    hub_pid: int
+    resume: str = "auto"
+    """"auto": the newest good checkpoint, if any; "never": from scratch; else the path of a checkpoint."""
+    edits: list[dict[str, Any]] = field(default_factory=list)
+    """Applied edits of the journal, as fields of `config.hyper.Edit`."""
+    paused: bool = False
+    """Begin in a pause: the run was paused when its ranks had to be restarted."""
+
+
+def rank_process(spec: RankSpec, queues: Queues) -> None:
+    """Body of a rank's process. Called by multiprocessing in the new process only."""
+    _die_with_parent(spec.hub_pid)
+    for number in STOP_SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
+    _write_output_to(os.path.join(spec.run_dir, "logs", f"rank-{spec.rank}.log"))  # noqa: PTH118  (no pathlib before torch)
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ[name] = str(spec.threads)
+    module_name, function_name = spec.entry.split(":")
+    main: Callable[[RankSpec, RankEnd], int] = getattr(importlib.import_module(module_name), function_name)
+    link = RankEnd(queues)
+    exit_code = main(spec, link)
+    link.close()
+    sys.stdout.flush()
+    os._exit(exit_code)  # threads of collectives that wait for a lost peer must not hold up the end
+
+
+def _die_with_parent(hub_pid: int) -> None:
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != hub_pid:  # the hub died before the line above took effect
+        os._exit(HUB_GONE_EXIT_CODE)
+
+
+def _write_output_to(path: str) -> None:
+    """Send everything that this process prints, native libraries included, to the end of the file at `path`."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
+    os.close(descriptor)
+    sys.stdout = open(1, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: SIM115
+    sys.stderr = sys.stdout

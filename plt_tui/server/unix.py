@@ -1,0 +1,229 @@
+"""The hub's Unix socket: the one door that takes commands.
+
+Newline-delimited JSON. The client's first line is {"op":"hello","actor":"tui ana@box","readonly":false,"version":1}, each later
+one {"op":"command","command":{"id","name","args"}}. The hub's lines are events: history, CaughtUp, then what is live. Only the
+same user (or root) gets in. Invariant: whatever one client sends or does not read, no other client notices.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+import struct
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from plt_tui.errors import PltTuiError, StorageError, UsageError
+from plt_tui.protocol.commands import Command, from_json, status_of
+from plt_tui.protocol.events import Alert, Event, encode
+from plt_tui.protocol.text import safe_line
+from plt_tui.server.door import GOODBYE_S, MAX_MESSAGE_BYTES, STALL_S, Hub, dropped_after, first_of, parse
+from plt_tui.server.stream import Follower
+
+PROTOCOL_VERSION = 1
+HELLO_S = 10.0
+"""A client that has not said hello by then is dropped."""
+MAX_ACTOR_CHARS = 64
+WRITE_BYTES = 64 * 1024
+"""Bytes written between two looks at whether the client reads: a long line on a slow link is progress, not a stall."""
+
+_log = logging.getLogger(__name__)
+
+
+async def serve_unix(hub: Hub, path: Path, *, stall_s: float = STALL_S) -> UnixDoor:
+    """Open the socket at `path` (at most 107 bytes), mode 0600; a dead hub's socket there is replaced.
+
+    Raises: StorageError when it cannot be created.
+    """
+    try:
+        listener = _listen(path)
+    except OSError as error:
+        raise StorageError(f"cannot open the run's socket {path}: {error}; choose another run.dir") from None
+    door = UnixDoor(hub, path, stall_s)
+    await door.start(listener)
+    return door
+
+
+class UnixDoor:
+    """The open socket and its clients."""
+
+    def __init__(self, hub: Hub, path: Path, stall_s: float) -> None:
+        self.path = path
+        self._hub = hub
+        self._stall_s = stall_s
+        self._server: asyncio.Server | None = None
+        self._clients: dict[asyncio.Task[Any], _Client] = {}
+
+    async def start(self, listener: socket.socket) -> None:
+        """Accept clients on `listener` from now on."""
+        self._server = await asyncio.start_unix_server(self._serve, sock=listener, limit=MAX_MESSAGE_BYTES)
+
+    async def close(self) -> None:
+        """Let nobody in any more, let clients read what was said last, then cut them off and remove the socket."""
+        assert self._server is not None
+        self._server.close()
+        self.path.unlink(missing_ok=True)
+        for client in self._clients.values():
+            client.follower.finish()
+        tasks = set(self._clients)
+        if tasks:
+            _, late = await asyncio.wait(tasks, timeout=GOODBYE_S)
+            for task in late:
+                self._clients[task].transport.abort()
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
+        await self._server.wait_closed()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        client = self._clients[task] = _Client(self._hub, reader, writer, self._stall_s)
+        try:
+            if is_allowed(peer_uid(writer.get_extra_info("socket")), os.getuid()):
+                await client.serve()
+        except (ConnectionError, asyncio.CancelledError):
+            pass  # it left, was dropped, or the door closes: nobody to tell
+        finally:
+            client.follower.close()
+            await client.hang_up()
+            del self._clients[task]
+
+
+class _Client:
+    """One connection: commands in, events out."""
+
+    def __init__(self, hub: Hub, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, stall_s: float) -> None:
+        self.follower = Follower(hub.feed)
+        self.transport: asyncio.WriteTransport = writer.transport
+        self._hub = hub
+        self._reader = reader
+        self._writer = writer
+        self._stall_s = stall_s
+        self._turn = asyncio.Lock()  # frames and answers share the wire, and `drain` takes one waiter (Python 3.10)
+
+    async def serve(self) -> None:
+        """Follow the protocol until either side ends it. Raises: ConnectionError when the client is gone or was dropped."""
+        try:
+            with dropped_after(self.transport, HELLO_S):
+                actor, readonly = read_hello(await self._message())
+        except UsageError as error:
+            await self._complain(error)
+        else:
+            await first_of(self._receive(actor, readonly), self._send_frames())
+
+    async def hang_up(self) -> None:
+        """Close the connection once what was written has been read, within the time that a client may stall."""
+        self._writer.close()
+        with suppress(ConnectionError), dropped_after(self.transport, self._stall_s):
+            await self._writer.wait_closed()
+
+    async def _message(self) -> dict[str, Any]:
+        """The next message. Raises: UsageError for a bad one, ConnectionError at the end of the stream."""
+        try:
+            line = await self._reader.readline()
+        except ValueError:
+            raise UsageError(f"a message is longer than {MAX_MESSAGE_BYTES} bytes") from None
+        if not line.endswith(b"\n"):
+            raise ConnectionResetError("the client left")
+        return parse(line)
+
+    async def _receive(self, actor: str, readonly: bool) -> None:
+        try:
+            while True:
+                message = await self._message()
+                if message.get("op") != "command":
+                    raise UsageError(f"unknown op {message.get('op')!r}; known: command")
+                await self._take(message.get("command"), actor, readonly)
+        except UsageError as error:
+            await self._complain(error)
+
+    async def _take(self, value: object, actor: str, readonly: bool) -> None:
+        """Hand a command to the hub, or tell this client alone why not. Raises: UsageError when it cannot be answered."""
+        asked = _asked(value, actor)
+        try:
+            if readonly:
+                raise UsageError("this view is read-only")
+            await self._hub.submit(from_json(value, actor))
+        except PltTuiError as error:
+            if asked is None:
+                raise UsageError(str(error)) from None
+            status = status_of(asked, "refused", reason=safe_line(str(error)))
+            await self._send(status)
+
+    async def _complain(self, error: UsageError) -> None:
+        """Say what was wrong, for the last time, and swallow what is still on its way.
+
+        A socket closed on unread input is reset, and the client could lose the complaint with it.
+        """
+        _log.warning("a client broke the protocol: %s", error)
+        await self._send(Alert(time=time.time(), topic="protocol", text=safe_line(str(error)), level="error"))
+        with suppress(OSError), dropped_after(self.transport, GOODBYE_S):
+            self._writer.write_eof()
+            while await self._reader.read(MAX_MESSAGE_BYTES):
+                pass
+
+    async def _send_frames(self) -> None:
+        async for batch in self.follower.frames():
+            await self._send(*batch)
+
+    async def _send(self, *events: Event) -> None:
+        async with self._turn:
+            for event in events:
+                line = encode(event) + b"\n"
+                for start in range(0, len(line), WRITE_BYTES):
+                    self._writer.write(line[start : start + WRITE_BYTES])
+                    with dropped_after(self.transport, self._stall_s):
+                        await self._writer.drain()
+
+
+def read_hello(message: dict[str, Any]) -> tuple[str, bool]:
+    """Who the client is, safe to show, and whether it only looks. Raises: UsageError."""
+    actor, readonly, version = message.get("actor"), message.get("readonly", False), message.get("version")
+    if message.get("op") != "hello" or not isinstance(actor, str) or not isinstance(readonly, bool):
+        raise UsageError('say hello first: {"op":"hello","actor":"...","readonly":false,"version":1}')
+    if version != PROTOCOL_VERSION:
+        raise UsageError(f"the client speaks version {version!r}, this hub {PROTOCOL_VERSION}; use the hub's plt-tui version")
+    return safe_line(actor)[:MAX_ACTOR_CHARS], readonly
+
+
+def is_allowed(peer_uid: int | None, own_uid: int) -> bool:
+    """Same user or root. None, where the system cannot say who it is: the socket's mode has decided already."""
+    return peer_uid in (None, 0, own_uid)
+
+
+def peer_uid(connection: socket.socket) -> int | None:
+    """User id of the process at the other end of a Unix socket; None where the system cannot say."""
+    if sys.platform != "linux":
+        return None
+    packed = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    _, uid, _ = struct.unpack("3i", packed)
+    return int(uid)
+
+
+def _listen(path: Path) -> socket.socket:
+    path.unlink(missing_ok=True)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    mask = os.umask(0o177)  # at creation, for a chmod afterwards would leave a moment in which others can connect
+    try:
+        listener.bind(os.fspath(path))
+    except OSError:
+        listener.close()
+        raise
+    finally:
+        os.umask(mask)
+    return listener
+
+
+def _asked(value: object, actor: str) -> Command | None:
+    """The command as far as it can be answered: with the id under which the client waits; None without one."""
+    if not isinstance(value, dict) or not isinstance(value.get("id"), str) or not isinstance(value.get("name"), str):
+        return None
+    args = value.get("args")
+    return Command(
+        id=value["id"][:64], name=safe_line(value["name"])[:64], args=args if isinstance(args, dict) else {}, actor=actor
+    )

@@ -1,0 +1,240 @@
+"""Checkpoints on disk: written so that a reader sees a whole one or none, and verified to the byte before they are loaded.
+
+    step-00000500/ model.safetensors  optimizer.safetensors  state.json  manifest.json (last: size and sha256 of the others)
+
+A save goes to `.tmp-...`, every file is synced, the manifest is written last, the folder is renamed and its parent synced; only
+then the checkpoint exists. No pickle. Only rank 0 writes; every rank may read. Knows nothing of models: it moves named tensors.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+import secrets
+import shutil
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor
+
+from plt_tui import __version__
+from plt_tui.errors import StorageError
+
+FORMAT = 1
+MODEL, OPTIMIZER, STATE, MANIFEST = "model.safetensors", "optimizer.safetensors", "state.json", "manifest.json"
+_FOLDER = re.compile(r"step-(\d{8,})")
+_CHUNK_BYTES = 1 << 24
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """A copy of everything a resume needs, taken at a step boundary; later steps do not change it."""
+
+    step: int
+    model: Mapping[str, Tensor]
+    optimizer: Mapping[str, Tensor]
+    state: Mapping[str, Any]
+    """Built-in values: cursor, tokens, seed, fingerprint, tokenizer, shape, edits ..."""
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """Content of `manifest.json`."""
+
+    format: int
+    step: int
+    name: str
+    weights_sha256: str
+    files: dict[str, dict[str, Any]]
+    """Per file: bytes and sha256."""
+    written_at: float
+    plt_tui: str
+    torch: str
+
+    @property
+    def bytes(self) -> int:
+        """Size of all files but the manifest."""
+        return sum(int(file["bytes"]) for file in self.files.values())
+
+
+def copy_tensors(tensors: Iterable[tuple[str, Tensor]]) -> dict[str, Tensor]:
+    """Copies in main memory that later steps do not change."""
+    return {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors}
+
+
+def weights_sha256(tensors: Mapping[str, Tensor]) -> str:
+    """One hash over names, types, shapes and bytes of all tensors, in the order of their names."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().cpu().contiguous()
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.view(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def write(root: Path, snapshot: Snapshot) -> tuple[Path, Manifest]:
+    """Put `snapshot` on disk as `root/step-N`; returns its folder and manifest.
+
+    Raises: StorageError; nothing of it is left on disk then.
+    """
+    final = root / f"step-{snapshot.step:08d}"
+    temporary = root / f".tmp-{snapshot.step:08d}-{secrets.token_hex(4)}"
+    try:
+        temporary.mkdir(parents=True, mode=0o700)
+        contents = {
+            MODEL: save(dict(snapshot.model)),
+            OPTIMIZER: save(dict(snapshot.optimizer)),
+            STATE: json.dumps(snapshot.state, indent=1).encode(),
+        }
+        files = {name: _write_file(temporary / name, content) for name, content in contents.items()}
+        manifest = Manifest(
+            format=FORMAT,
+            step=snapshot.step,
+            name=snapshot.name,
+            weights_sha256=weights_sha256(snapshot.model),
+            files=files,
+            written_at=time.time(),
+            plt_tui=__version__,
+            torch=str(torch.__version__),
+        )
+        _write_file(temporary / MANIFEST, json.dumps(asdict(manifest), indent=1).encode())
+        _sync_folder(temporary)
+        _replace_folder(temporary, final)
+        _sync_folder(root)
+    except (OSError, SafetensorError) as error:
+        raise StorageError(f"{final}: {error}; the checkpoint before it is untouched") from None
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return final, manifest
+
+
+def verify(folder: Path) -> Manifest:
+    """The manifest, once every file has the size and hash that it says. Raises: StorageError naming the file."""
+    try:
+        manifest = Manifest(**json.loads((folder / MANIFEST).read_text()))
+    except (OSError, ValueError, TypeError) as error:
+        raise StorageError(f"{folder / MANIFEST}: {error}") from None
+    if manifest.format != FORMAT:
+        raise StorageError(f"{folder}: format {manifest.format}, but this version reads format {FORMAT}")
+    for name, expected in manifest.files.items():
+        path = folder / name
+        try:
+            size, sha256 = path.stat().st_size, _file_sha256(path)
+        except OSError as error:
+            raise StorageError(f"{path}: {error.strerror}") from None
+        if size != expected["bytes"]:
+            raise StorageError(f"{path}: {size} bytes instead of {expected['bytes']}")
+        if sha256 != expected["sha256"]:
+            raise StorageError(f"{path}: its content has changed since it was written (sha256 differs)")
+    return manifest
+
+
+def read(folder: Path) -> Snapshot:
+    """The verified checkpoint in `folder`. Raises: StorageError naming the file that is not as it was written."""
+    manifest = verify(folder)
+    try:
+        return Snapshot(
+            step=manifest.step,
+            model=load_file(folder / MODEL),
+            optimizer=load_file(folder / OPTIMIZER),
+            state=json.loads((folder / STATE).read_text()),
+            name=manifest.name,
+        )
+    except (OSError, ValueError, SafetensorError) as error:
+        raise StorageError(f"{folder}: {error}") from None
+
+
+def find(root: Path) -> list[Path]:
+    """All checkpoint folders under `root`, the newest step first; says nothing about whether they are whole."""
+    try:
+        numbered = [(int(match[1]), path) for path in root.iterdir() if (match := _FOLDER.fullmatch(path.name))]
+    except OSError:
+        return []
+    return [path for _, path in sorted(numbered, reverse=True)]
+
+
+def newest_good(root: Path) -> tuple[Path | None, list[str]]:
+    """The newest checkpoint that verifies, and why newer ones were passed over."""
+    rejected: list[str] = []
+    for folder in find(root):
+        try:
+            verify(folder)
+        except StorageError as error:
+            rejected.append(str(error))
+        else:
+            return folder, rejected
+    return None, rejected
+
+
+def prune(root: Path, keep: int) -> None:
+    """Delete what is older than the `keep` newest whole checkpoints; named ones and those that do not verify stay.
+
+    The manifest goes first, so that a half-deleted checkpoint is never taken for a whole one.
+    """
+    whole = [folder for folder in find(root) if not _read_name(folder) and (folder / MANIFEST).is_file()]
+    for folder in whole[keep:]:
+        with contextlib.suppress(OSError):  # a checkpoint that cannot be deleted costs space, not the run
+            (folder / MANIFEST).unlink()
+            shutil.rmtree(folder)
+
+
+def clear_leftovers(root: Path) -> None:
+    """Delete what killed saves left behind; call only while holding the run's lock."""
+    for path in root.glob(".tmp-*"):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _read_name(folder: Path) -> str:
+    try:
+        return str(json.loads((folder / MANIFEST).read_text())["name"])
+    except (OSError, ValueError, KeyError):
+        return ""
+
+
+def _write_file(path: Path, content: bytes) -> dict[str, Any]:
+    digest = hashlib.sha256()
+    with path.open("xb") as file:
+        for start in range(0, len(content), _CHUNK_BYTES):
+            chunk = memoryview(content)[start : start + _CHUNK_BYTES]
+            digest.update(chunk)
+            file.write(chunk)
+        file.flush()
+        os.fsync(file.fileno())
+    return {"bytes": len(content), "sha256": digest.hexdigest()}
+
+
+def _file_sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _replace_folder(temporary: Path, final: Path) -> None:
+    """Rename over an older checkpoint of the same step, which is first moved aside (a folder cannot be replaced in one go)."""
+    if final.exists():
+        aside = final.with_name(f".tmp-old-{final.name}-{secrets.token_hex(4)}")
+        final.rename(aside)
+        temporary.rename(final)
+        shutil.rmtree(aside, ignore_errors=True)
+    else:
+        temporary.rename(final)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

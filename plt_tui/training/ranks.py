@@ -1,0 +1,119 @@
+"""This rank among the others: the process groups, and the few small things ranks tell each other.
+
+Gradients travel through DDP on the main group (gloo or NCCL). Everything about control travels on a gloo group of its own on
+the CPU, so that agreeing never waits for a GPU. No objects are pickled. Only the main thread of a rank may call in here, and
+all ranks in the same order.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+
+from plt_tui.errors import UsageError
+
+COLLECTIVE_TIMEOUT = datetime.timedelta(seconds=120)
+"""How long a rank waits for another before it gives up. Pauses never come near: the ranks meet every PAUSE_BEAT_S."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ranks:
+    """Who this process is. With one rank there is no process group at all."""
+
+    rank: int
+    world_size: int
+    device: torch.device
+    side: dist.ProcessGroup | None = None
+    """gloo group for agreement, statistics and evaluation sums."""
+
+    @property
+    def is_first(self) -> bool:
+        """True on rank 0, which talks for all."""
+        return self.rank == 0
+
+    def post_sum(self, values: Sequence[float]) -> PendingSum:
+        """Begin to add `values` over all ranks; the transfer runs while the caller computes."""
+        vector = torch.tensor(values, dtype=torch.float64)
+        work = dist.all_reduce(vector, group=self.side, async_op=True) if self.side is not None else None
+        return PendingSum(vector, work)
+
+    def sum(self, values: Sequence[float]) -> list[float]:
+        """`values` added over all ranks."""
+        return self.post_sum(values).wait()
+
+    def broadcast(self, content: bytes, size: int) -> bytes:
+        """`content` of rank 0 on every rank; all ranks must already know its `size`."""
+        if self.side is None:
+            return content
+        buffer = torch.zeros(size, dtype=torch.uint8)
+        if self.is_first:
+            buffer = torch.frombuffer(bytearray(content), dtype=torch.uint8)
+        dist.broadcast(buffer, group_src=0, group=self.side)
+        return bytes(buffer.numpy())
+
+    def broadcast_int(self, value: int) -> int:
+        """`value` of rank 0 on every rank."""
+        return int(self.sum([float(value) if self.is_first else 0.0])[0])
+
+
+@dataclass(frozen=True, slots=True)
+class PendingSum:
+    """A sum under way."""
+
+    vector: torch.Tensor
+    work: dist.Work | None
+
+    def wait(self) -> list[float]:
+        """The sums; every rank gets the same bits."""
+        if self.work is not None:
+            self.work.wait()
+        result: list[float] = self.vector.tolist()
+        return result
+
+
+@contextlib.contextmanager
+def joined(rank: int, world_size: int, device_name: str, meeting_file: Path) -> Iterator[Ranks]:
+    """Meet the other ranks of this machine at `meeting_file` and leave the groups at the end.
+
+    A file needs no port, so nobody else on the machine or the network can join.
+
+    Raises: UsageError when torch cannot use `device_name`.
+    """
+    device = _device(device_name)
+    if world_size == 1:
+        yield Ranks(0, 1, device)
+        return
+    if sys.platform == "linux":
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+    dist.init_process_group(
+        "nccl" if device.type == "cuda" else "gloo",
+        init_method=f"file://{meeting_file}",
+        rank=rank,
+        world_size=world_size,
+        timeout=COLLECTIVE_TIMEOUT,
+        device_id=device if device.type == "cuda" else None,
+    )
+    try:
+        yield Ranks(rank, world_size, device, dist.new_group(backend="gloo", timeout=COLLECTIVE_TIMEOUT))
+    finally:
+        dist.destroy_process_group()
+
+
+def _device(name: str) -> torch.device:
+    device = torch.device(name)
+    if device.type != "cuda":
+        return device
+    if not torch.cuda.is_available():
+        raise UsageError(
+            f"{name} was asked for, but this torch ({torch.__version__}) sees no GPU; use --set parallel.device=cpu"
+        )
+    torch.cuda.set_device(device)
+    return device

@@ -1,0 +1,236 @@
+"""The rank loop: train, agree at every step boundary, act on what was agreed, do what is due.
+
+Every rank runs the same loop and takes the same branches, because every decision rests on agreed commands, the step number and
+the configuration. Rank 0 alone speaks for the run (steps, evaluations, samples, checkpoints, answers to commands); each rank
+speaks for itself (`RankStatus`). Invariant: commands act between two steps, never inside one.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+from plt_tui.config.hyper import Edit, check_edit, last_edit, lr_at, value_at
+from plt_tui.protocol.commands import Command, status_of
+from plt_tui.protocol.events import Checkpoint, CheckpointFailed, CommandState, Done, Eval, Event, Sample, Step
+from plt_tui.protocol.link import RankEnd
+from plt_tui.training.agreement import PAUSE_BEAT_S, Agreement
+from plt_tui.training.saver import Saver
+from plt_tui.training.status import StatusReporter
+from plt_tui.training.trainer import Trainer
+
+
+class Session:
+    """One rank's part of one session of a run."""
+
+    def __init__(self, trainer: Trainer, link: RankEnd, status: StatusReporter, saver: Saver, *, paused: bool) -> None:
+        self._trainer = trainer
+        self._link = link
+        self._status = status
+        self._agreement = Agreement(trainer.ranks, link)
+        self._saver = saver
+        self._saved_step = trainer.step if trainer.step else -1
+        self._evaluated_step = -1
+        self._sampled_step = -1
+        self._paused = paused
+        self._stopping = False
+        self._stop_saves = True
+        self._actions: Mapping[str, Callable[[Command], None]] = {
+            "pause": self._pause,
+            "resume": self._resume,
+            "set": self._set,
+            "undo": self._undo,
+            "checkpoint": self._checkpoint,
+            "eval": self._eval,
+            "sample": self._sample,
+            "stop": self._stop,
+        }
+
+    def run(self) -> Done:
+        """Train to the target or to a stop; returns what to tell the hub. Raises: NonFiniteLoss and whatever a step raises."""
+        trainer = self._trainer
+        self._meet()
+        while not self._stopping and (self._paused or trainer.step < trainer.target_step):
+            if self._paused:
+                self._status.say("paused", trainer.step)
+                self._meet(wait_s=PAUSE_BEAT_S)
+            else:
+                self._step()
+        finished = not self._stopping
+        if finished:
+            self._finish()
+        elif self._stop_saves:
+            self._save()
+        self._saver.wait()
+        self._status.say("ended", trainer.step)
+        return Done(
+            time=time.time(),
+            rank=trainer.ranks.rank,
+            step=trainer.step,
+            finished=finished,
+            weights_sha256=trainer.weights_sha256() if trainer.ranks.is_first else "",
+        )
+
+    def _meet(self, wait_s: float = 0.0) -> None:
+        """A boundary without a step: at the start, and while paused."""
+        _, commands = self._agreement.settle(self._agreement.post(wait_s=wait_s))
+        self._act(commands)
+
+    def _step(self) -> None:
+        trainer = self._trainer
+        started = time.perf_counter()
+        lr = trainer.hyper(trainer.step + 1).lr
+        sums = trainer.accumulate()
+        pending = self._agreement.post([sums.loss])
+        grad_norm = trainer.update()
+        (loss_sum,), commands = self._agreement.settle(pending)
+        seconds = time.perf_counter() - started
+        self._status.stepped(trainer.step, seconds, sums.data_s)
+        self._say(
+            Step(
+                time=time.time(),
+                step=trainer.step,
+                loss=loss_sum / trainer.ranks.world_size,
+                lr=lr,
+                grad_norm=grad_norm,
+                tokens=trainer.tokens,
+                tokens_per_s=trainer.tokens_per_step / seconds,
+                step_ms=seconds * 1e3,
+                data_ms=sums.data_s * 1e3,
+            )
+        )
+        self._act(commands)
+        self._do_what_is_due()
+
+    def _do_what_is_due(self) -> None:
+        step = self._trainer.step
+        if self._stopping or step == self._trainer.target_step:
+            return  # the end of the run does all three
+        if self._is_due("eval_every") and self._evaluated_step != step:
+            self._evaluate()
+        if self._is_due("sample_every") and self._sampled_step != step:
+            self._write_sample(None)
+        if self._is_due("checkpoint_every") and self._saved_step != step:
+            self._save()
+
+    def _is_due(self, interval: str) -> bool:
+        every = value_at(self._trainer.config, self._trainer.edits, interval, self._trainer.step)
+        return bool(every) and self._trainer.step % every == 0
+
+    def _finish(self) -> None:
+        step = self._trainer.step
+        if self._evaluated_step != step:
+            self._evaluate()
+        if self._sampled_step != step:
+            self._write_sample(None)
+        if self._saved_step != step:
+            self._save()
+
+    def _act(self, commands: list[Command]) -> None:
+        for command in commands:
+            self._answer(command, "agreed", self._trainer.step)
+            self._actions[command.name](command)
+
+    def _pause(self, command: Command) -> None:
+        self._paused = True
+        self._answer(command, "applied", self._trainer.step)
+
+    def _resume(self, command: Command) -> None:
+        self._paused = False
+        self._answer(command, "applied", self._trainer.step)
+
+    def _set(self, command: Command) -> None:
+        trainer = self._trainer
+        first = trainer.step + 1
+        name, value, mode = check_edit(command.args["name"], command.args["value"], command.args.get("mode", "set"))
+        before = self._knob(name, first)
+        trainer.edits.append(Edit(id=command.id, step=first, name=name, value=value, mode=mode))
+        self._answer(command, "applied", first, f"{before} -> {self._knob(name, first)}")
+
+    def _undo(self, command: Command) -> None:
+        trainer = self._trainer
+        first = trainer.step + 1
+        wanted = command.args.get("edit")
+        edit = next((edit for edit in trainer.edits if edit.id == wanted), None) if wanted else last_edit(trainer.edits)
+        if edit is None or edit.name == "undo":
+            self._answer(command, "refused", trainer.step, "there is no edit to undo")
+            return
+        before = self._knob(edit.name, first)
+        trainer.edits.append(Edit(id=command.id, step=first, name="undo", value=edit.id))
+        filled = replace(command, args={**command.args, "edit": edit.id})
+        self._answer(filled, "applied", first, f"{edit.name} {before} -> {self._knob(edit.name, first)}")
+
+    def _knob(self, name: str, step: int) -> str:
+        trainer = self._trainer
+        if name == "lr":
+            return f"{lr_at(trainer.config.optim, trainer.target_step, trainer.edits, step):.6g}"
+        return str(value_at(trainer.config, trainer.edits, name, step))
+
+    def _checkpoint(self, command: Command) -> None:
+        step = self._trainer.step
+
+        def answer(outcome: Checkpoint | CheckpointFailed) -> None:
+            if isinstance(outcome, Checkpoint):
+                self._answer(command, "applied", step, outcome.path)
+            else:
+                self._answer(command, "refused", step, outcome.reason)
+
+        self._save(str(command.args.get("name") or ""), answer)
+
+    def _eval(self, command: Command) -> None:
+        self._evaluate()
+        self._answer(command, "applied", self._trainer.step)
+
+    def _sample(self, command: Command) -> None:
+        prompt = command.args.get("prompt")
+        self._write_sample(None if prompt is None else str(prompt))
+        self._answer(command, "applied", self._trainer.step)
+
+    def _stop(self, command: Command) -> None:
+        self._stopping = True
+        self._stop_saves = not command.args.get("now", False)
+        self._answer(command, "applied", self._trainer.step)
+
+    def _evaluate(self) -> None:
+        trainer = self._trainer
+        self._status.say("evaluating", trainer.step)
+        result = trainer.evaluate()
+        self._evaluated_step = trainer.step
+        self._say(
+            Eval(
+                time=time.time(),
+                step=trainer.step,
+                loss=result.loss,
+                perplexity=result.perplexity,
+                bits_per_byte=result.bits_per_byte,
+                accuracy=result.accuracy,
+                tokens=result.tokens,
+                seconds=result.seconds,
+            )
+        )
+        self._status.say("training", trainer.step)
+
+    def _write_sample(self, prompt: str | None) -> None:
+        trainer = self._trainer
+        self._sampled_step = trainer.step
+        if not trainer.ranks.is_first:
+            return
+        self._status.say("sampling", trainer.step)
+        used, text = trainer.sample(prompt)
+        self._say(Sample(time=time.time(), step=trainer.step, prompt=used, text=text))
+        self._status.say("training", trainer.step)
+
+    def _save(self, name: str = "", then: Callable[[Checkpoint | CheckpointFailed], None] | None = None) -> None:
+        self._saved_step = self._trainer.step
+        if self._trainer.ranks.is_first:
+            self._status.say("copying a checkpoint", self._trainer.step)
+            self._saver.save(self._trainer.snapshot(name), then)
+            self._status.say("training", self._trainer.step)
+
+    def _answer(self, command: Command, status: CommandState, step: int, reason: str = "") -> None:
+        self._say(replace(status_of(command, status, step, reason), time=time.time()))
+
+    def _say(self, event: Event) -> None:
+        if self._trainer.ranks.is_first:
+            self._link.send(event)

@@ -1,0 +1,177 @@
+"""The first code of a rank that knows training: it says what it is doing, loads torch, builds everything and runs the loop.
+
+torch is imported inside `main`, so that the hub hears from the rank before it. Invariant: however the rank ends, the hub is
+told `Done` or `Failed`, or the process was killed.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import platform
+import sys
+import time
+import traceback
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from plt_tui import __version__
+from plt_tui.config.load import from_toml
+from plt_tui.errors import PltTuiError, RankFailed
+from plt_tui.protocol.events import Failed, Progress, RankStatus, Run
+from plt_tui.protocol.link import RankEnd
+from plt_tui.protocol.rank import RankSpec
+from plt_tui.protocol.text import safe_line, safe_text
+
+if TYPE_CHECKING:
+    from plt_tui.config.schema import RunConfig
+    from plt_tui.training.ranks import Ranks
+    from plt_tui.training.trainer import Trainer
+
+log = logging.getLogger("plt_tui")
+
+
+def main(spec: RankSpec, link: RankEnd) -> int:
+    """Run one rank to its end. Returns the process's exit code."""
+    logging.basicConfig(
+        stream=sys.stdout, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", datefmt="%Y-%m-%dT%H:%M:%S"
+    )
+    link.send(RankStatus(time=time.time(), rank=spec.rank, pid=os.getpid(), doing="importing torch", device=spec.device))
+    try:
+        _train(spec, link)
+    except Exception as error:  # noqa: BLE001  (the border of the process: every failure becomes one Failed event)
+        link.send(_failure(spec, error))
+        log.error("%s", safe_text(traceback.format_exc()))
+        return 1
+    return 0
+
+
+def _train(spec: RankSpec, link: RankEnd) -> None:
+    import torch
+
+    from plt_tui.data.prepare import prepare
+    from plt_tui.training.ranks import joined
+    from plt_tui.training.saver import Saver
+    from plt_tui.training.session import Session
+    from plt_tui.training.status import StatusReporter
+    from plt_tui.training.trainer import Trainer, edits_from
+
+    config = from_toml((Path(spec.run_dir) / "config.toml").read_text())
+    torch.set_num_threads(spec.threads)
+    torch.use_deterministic_algorithms(config.train.deterministic)
+    status = StatusReporter(link, spec.rank, spec.device)
+
+    def progress(task: str, done: float, total: float, unit: str) -> None:
+        status.say(task)
+        if spec.rank == 0:
+            link.send(Progress(time=time.time(), task=task, done=done, total=total, unit=unit))
+
+    status.say("preparing data")
+    dataset = prepare(config.data, on_progress=progress)
+    status.say("meeting the other ranks")
+    meeting_file = Path(spec.run_dir) / f".meeting-{spec.hub_pid}-{spec.attempt}"
+    try:
+        with joined(spec.rank, spec.world_size, spec.device, meeting_file) as ranks:
+            status.say("building the model")
+            trainer = Trainer(config, dataset=dataset, ranks=ranks)
+            trainer.edits = edits_from(spec.edits)
+            root = checkpoint_root(config, Path(spec.run_dir))
+            resumed_from = _resume(trainer, spec, root)
+            if ranks.is_first:
+                link.send(_run_event(spec, trainer, resumed_from))
+            saver = Saver(root, Path(spec.run_dir), config.checkpoint.keep, link.send)
+            link.send(Session(trainer, link, status, saver, paused=spec.paused).run())
+    finally:
+        meeting_file.unlink(missing_ok=True)
+
+
+def checkpoint_root(config: RunConfig, run_dir: Path) -> Path:
+    """Where this run's checkpoints lie: in the run folder, or in a folder of the run's name under `checkpoint.dir`."""
+    if not config.checkpoint.dir:
+        return run_dir / "checkpoints"
+    return Path(config.checkpoint.dir).absolute() / run_dir.name
+
+
+def _resume(trainer: Trainer, spec: RankSpec, root: Path) -> str:
+    """Load the checkpoint that `spec.resume` asks for, the same on all ranks. Returns its folder's name, or empty."""
+    from plt_tui.training import checkpoint
+
+    folder: Path | None = None
+    if spec.resume not in ("auto", "never"):
+        folder = Path(spec.resume)
+    elif spec.resume == "auto":
+        step = -1
+        if spec.rank == 0:
+            checkpoint.clear_leftovers(root)
+            folder, rejected = checkpoint.newest_good(root)
+            for reason in rejected:
+                log.warning("not resumed from: %s", safe_line(reason))
+            step = int(folder.name.removeprefix("step-")) if folder is not None else -1
+        step = trainer.ranks.broadcast_int(step)
+        folder = root / f"step-{step:08d}" if step >= 0 else None
+    if folder is None:
+        return ""
+    inexact = trainer.load_checkpoint(folder)
+    if inexact:
+        log.warning("resumed from %s, not to the same bits: %s", folder.name, "; ".join(inexact))
+    else:
+        log.info("resumed from %s, to the same bits", folder.name)
+    return folder.name
+
+
+def _run_event(spec: RankSpec, trainer: Trainer, resumed_from: str) -> Run:
+    dataset = trainer.dataset
+    return Run(
+        time=time.time(),
+        name=Path(spec.run_dir).name,
+        dir=spec.run_dir,
+        world_size=spec.world_size,
+        params=trainer.model.num_params(),
+        target_step=trainer.target_step,
+        start_step=trainer.step,
+        tokens_per_step=trainer.tokens_per_step,
+        steps_per_epoch=trainer.batches.samples_per_epoch / trainer.global_batch,
+        train_tokens=len(dataset.train),
+        eval_tokens=len(dataset.eval),
+        vocab_size=dataset.tokenizer.vocab_size,
+        device=spec.device,
+        resumed_from=resumed_from,
+        environment=_environment(spec, trainer.ranks),
+    )
+
+
+def _environment(spec: RankSpec, ranks: Ranks) -> dict[str, Any]:
+    import numpy
+    import torch
+
+    on_gpu = ranks.device.type == "cuda"
+    return {
+        "plt_tui": __version__,
+        "python": platform.python_version(),
+        "torch": str(torch.__version__),
+        "numpy": str(numpy.__version__),
+        "platform": platform.platform(),
+        "threads": spec.threads,
+        "device_name": torch.cuda.get_device_name(ranks.device) if on_gpu else platform.machine(),
+    }
+
+
+def _failure(spec: RankSpec, error: Exception) -> Failed:
+    exit_code = error.exit_code if isinstance(error, PltTuiError) else RankFailed.exit_code
+    message = str(error) if isinstance(error, PltTuiError) else f"{type(error).__name__}: {error}"
+    return Failed(
+        time=time.time(),
+        rank=spec.rank,
+        message=safe_text(message),
+        exit_code=exit_code,
+        traceback=safe_text(traceback.format_exc()),
+        is_lost_peer=_is_lost_peer(error),
+    )
+
+
+def _is_lost_peer(error: Exception) -> bool:
+    """True for what a collective raises when another rank is gone (torch.distributed gives gloo's no class of their own)."""
+    if isinstance(error, PltTuiError):
+        return False
+    text = str(error)
+    return any(sign in text for sign in ("gloo", "Connection closed by peer", "Connection reset by peer", "NCCL"))
