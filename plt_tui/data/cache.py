@@ -130,8 +130,9 @@ def _is_whole(file: TokenFile, folder: Path) -> bool:
 
 
 def _write_json(path: Path, value: dict[str, Any]) -> None:
-    with path.open("w", encoding="utf-8") as file:
-        json.dump(value, file, ensure_ascii=False, allow_nan=False)
+    """In ASCII, because a file name need not be valid UTF-8."""
+    with path.open("w", encoding="ascii") as file:
+        json.dump(value, file, allow_nan=False)
         file.flush()
         os.fsync(file.fileno())
 

@@ -1,7 +1,7 @@
 """A quick look at the data before anything starts: are the files there, readable, and do they begin like text?
 
 Standard library only, so that a mistyped path ends the command before torch is imported. Does not read the whole corpus; what
-this passes can still fail in `prepare`. Invariant: opens files for reading only, at most HEAD_BYTES (or one line) of each.
+this passes can still fail in `prepare`. Invariant: opens files for reading only, and of each about HEAD_BYTES.
 """
 
 from __future__ import annotations
@@ -31,7 +31,11 @@ def check_corpus(config: DataSection) -> None:
 
 def _check_head(file: SourceFile, text_field: str) -> None:
     if file.format in ("text", "jsonl"):
-        next(file_pieces(file, text_field, HEAD_BYTES), None)
+        seen_bytes = 0
+        for piece in file_pieces(file, text_field, HEAD_BYTES):
+            seen_bytes += piece.source_bytes
+            if seen_bytes >= HEAD_BYTES:
+                return
         return
     try:
         file.path.open("rb").close()

@@ -12,6 +12,7 @@ import json
 import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -39,7 +40,7 @@ Report = Callable[[str, float, float, str], None]
 REPORT_BYTES = 1 << 20
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Dataset:
     """Tokens to train on and tokens held out. Both arrays are read-only memory maps of uint16 or uint32, (T,)."""
 
@@ -85,7 +86,8 @@ def _build(config: DataSection, sources: tuple[Source, Source | None], folder: P
 
         def tokens_of(source: Source, name: str) -> TokenFile:
             if source.holds_tokens:
-                return adopt_tokens(source, config.token_dtype, tokenizer.vocab_size, stage / name)
+                watch = partial(_report_checked, report, source.size)
+                return adopt_tokens(source, config.token_dtype, tokenizer.vocab_size, stage / name, watch)
             return _tokenize(source, tokenizer, config.text_field, stage / name, report)
 
         train_file = tokens_of(train, "train.bin")
@@ -196,6 +198,10 @@ def _metered(read: Iterable[Piece], task: str, total: int, report: Report) -> It
     report(task, total, total, "bytes")
 
 
+def _report_checked(report: Report, total: int, done: int) -> None:
+    report("checking token ids", done, total, "bytes")
+
+
 def _bytes_per_token(tokens: TokenArray, tokenizer: Tokenizer) -> float | None:
     """A character that a block or the split cuts in two may count up to three bytes too many."""
     counts = [tokenizer.num_bytes(block) for block in blocks_of(tokens)]
@@ -226,7 +232,7 @@ def _cache_key(config: DataSection, train: Source, held_out: Source | None) -> s
         "library": version("tokenizers") if uses_library else "",
         "settings": config.model_dump(include={"eval_fraction", "text_field", "token_dtype", "vocab_size"}),
     }
-    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode("utf-8", "surrogatepass")).hexdigest()[:32]
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:32]
 
 
 def _file_identities(files: tuple[SourceFile, ...]) -> list[list[str | int]]:

@@ -93,7 +93,7 @@ def tokenizer_file(config: DataSection) -> SourceFile | None:
         return None
     try:
         return _regular_file(_expanded(config.tokenizer), "text")
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, DataError) as error:
         raise DataError(
             f"data.tokenizer: {config.tokenizer!r} is none of {', '.join(TRAINED_TOKENIZERS)}, "
             f"and no readable tokenizer.json ({_reason(error)})"
@@ -105,10 +105,8 @@ def _resolve_split(config: DataSection, split: Split) -> Source:
     name = f"data.{split} ({spec})"
     try:
         files = tuple(_files(spec, config))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, DataError) as error:
         raise DataError(f"{name}: {_reason(error)}") from None
-    except DataError as error:
-        raise DataError(f"{name}: {error}") from None
     if not any(file.size for file in files):
         raise DataError(f"{name}: {'the file is' if len(files) == 1 else f'all {len(files)} files are'} empty; give some text")
     if len({file.format == "tokens" for file in files}) > 1:
@@ -200,7 +198,7 @@ def _expanded(spec: str) -> Path:
     return Path(os.path.expanduser(spec))  # noqa: PTH111  (Path.expanduser raises where there is no home)
 
 
-def _reason(error: OSError | ValueError) -> str:
+def _reason(error: Exception) -> str:
     match error:
         case FileNotFoundError():
             return f"no such file or folder: {Path(error.filename).absolute()}"

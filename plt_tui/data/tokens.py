@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -64,13 +64,18 @@ def write_tokens(path: Path, dtype: str, blocks: Iterable[TokenArray]) -> TokenF
     return TokenFile(path=path.name, dtype=dtype, offset=0, count=count, sha256=digest.hexdigest())
 
 
-def adopt_tokens(source: Source, token_dtype: str, vocab_size: int, copy_to: Path) -> TokenFile:
+def adopt_tokens(
+    source: Source, token_dtype: str, vocab_size: int, copy_to: Path, on_bytes: Callable[[int], None]
+) -> TokenFile:
     """The ids of token files, checked: one file of a mappable type stays where it is, others are joined in `copy_to`.
+
+    `on_bytes`: told the bytes checked so far, every few megabytes.
 
     Raises: DataError for an id that is not below `vocab_size` and for a file that is no flat array of ids; OSError.
     """
     arrays = [(file, _map_source(file, token_dtype)) for file in source.files if file.size]
-    blocks = (block for file, array in arrays for block in _checked_blocks(file, array, vocab_size))
+    checked = (block for file, array in arrays for block in _checked_blocks(file, array, vocab_size))
+    blocks = _counted(checked, on_bytes)
     file, array = arrays[0]
     if len(arrays) > 1 or array.dtype.str not in MAPPED_DTYPES:
         return write_tokens(copy_to, dtype_for(vocab_size), blocks)
@@ -102,6 +107,14 @@ def _map_source(file: SourceFile, token_dtype: str) -> np.memmap[tuple[int], np.
     if array.ndim != 1 or array.dtype.kind not in "iu" or not array.size:
         raise DataError(f"{file.path}: need one row of integers, not shape {array.shape} of {array.dtype}; save it flat")
     return array
+
+
+def _counted(blocks: Iterable[TokenArray], on_bytes: Callable[[int], None]) -> Iterator[TokenArray]:
+    done = 0
+    for block in blocks:
+        yield block
+        done += block.nbytes
+        on_bytes(done)
 
 
 def _checked_blocks(file: SourceFile, array: TokenArray, vocab_size: int) -> Iterator[TokenArray]:

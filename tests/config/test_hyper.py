@@ -1,0 +1,315 @@
+"""Promises of `config.hyper`: every hyperparameter is a pure function of config, edits and step."""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from plt_tui.config.hyper import (
+    KNOBS,
+    LR_MODES,
+    Edit,
+    base_lr,
+    check_edit,
+    last_edit,
+    live_edits,
+    lr_at,
+    value_at,
+)
+from plt_tui.config.schema import OptimSection, RunConfig
+from plt_tui.errors import UsageError
+
+TOTAL = 1000
+SCHEDULES = ("cosine", "linear", "constant", "wsd")
+PEAK, FLOOR, WARMUP = 1e-2, 1e-3, 100
+
+
+def _optim(schedule="cosine", **changes):
+    values = {"schedule": schedule, "lr": PEAK, "min_lr": FLOOR, "warmup": WARMUP, "decay_fraction": 0.25, **changes}
+    return OptimSection.model_validate(values)
+
+
+def _lr(value, *, step, id="a", mode="set"):  # noqa: A002  (the field's name)
+    return Edit(id=id, step=step, name="lr", value=value, mode=mode)
+
+
+def _undo(of, *, step, id="u"):  # noqa: A002  (the field's name)
+    return Edit(id=id, step=step, name="undo", value=of)
+
+
+# Schedule, step -> the planned rate, from each curve's definition.
+POINTS = [
+    *[(schedule, 1, PEAK / WARMUP) for schedule in SCHEDULES],
+    *[(schedule, 50, PEAK / 2) for schedule in SCHEDULES],
+    *[(schedule, WARMUP, PEAK) for schedule in SCHEDULES],
+    ("cosine", 325, FLOOR + (PEAK - FLOOR) * (1 + math.cos(math.pi / 4)) / 2),
+    ("cosine", 550, (PEAK + FLOOR) / 2),
+    ("linear", 325, PEAK - (PEAK - FLOOR) / 4),
+    ("linear", 550, (PEAK + FLOOR) / 2),
+    ("constant", 550, PEAK),
+    ("wsd", 750, PEAK),
+    ("wsd", 875, (PEAK + FLOOR) / 2),
+    ("cosine", TOTAL, FLOOR),
+    ("linear", TOTAL, FLOOR),
+    ("constant", TOTAL, PEAK),
+    ("wsd", TOTAL, FLOOR),
+    ("cosine", TOTAL + 50, FLOOR),
+    ("linear", TOTAL + 50, FLOOR),
+    ("wsd", TOTAL + 50, FLOOR),
+]
+
+
+@pytest.mark.parametrize(("schedule", "step", "lr"), POINTS)
+def test_a_schedule_passes_through_its_points(schedule, step, lr):
+    """Warmup, peak, middle, last step and beyond have the values of the schedule's formula."""
+    assert base_lr(_optim(schedule), TOTAL, step) == pytest.approx(lr, rel=1e-12)
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_a_schedule_rises_in_the_warmup_and_never_again(schedule):
+    """Strictly up to the peak, then never up, and always between the floor and the peak."""
+    rates = [base_lr(_optim(schedule), TOTAL, step) for step in range(1, TOTAL + 1)]
+    warm, rest = rates[:WARMUP], rates[WARMUP - 1 :]
+    assert all(low < high for low, high in pairwise(warm))
+    assert all(high >= low for high, low in pairwise(rest))
+    assert max(rates) <= PEAK * (1 + 1e-12)
+    assert min(rest) >= FLOOR * (1 - 1e-12)
+
+
+def test_no_warmup_begins_at_the_peak_side():
+    """Without warmup the first step is on the curve already."""
+    assert base_lr(_optim("constant", warmup=0), TOTAL, 1) == PEAK
+    assert FLOOR < base_lr(_optim("linear", warmup=0), TOTAL, 1) < PEAK
+
+
+def test_a_warmup_longer_than_the_run_only_rises():
+    """The last step of a run that ends in its warmup is still on the way up."""
+    assert base_lr(_optim("cosine", warmup=2000), TOTAL, TOTAL) == pytest.approx(PEAK / 2)
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_without_edits_the_plan_is_in_force(schedule):
+    """`lr_at` with no edits is the plan, at every step."""
+    optim = _optim(schedule)
+    assert all(lr_at(optim, TOTAL, [], step) == base_lr(optim, TOTAL, step) for step in range(1, TOTAL + 1))
+
+
+@pytest.mark.parametrize("mode", LR_MODES)
+def test_an_edit_leaves_the_steps_before_it_alone(mode):
+    """Steps before the edit keep the plan in every mode."""
+    edits = [_lr(0.5, step=300, mode=mode)]
+    assert all(lr_at(_optim(), TOTAL, edits, step) == base_lr(_optim(), TOTAL, step) for step in range(1, 300))
+
+
+def test_set_holds_its_value():
+    """Mode set: that value from the edit's step to the end."""
+    edits = [_lr(0.5, step=300)]
+    assert {lr_at(_optim(), TOTAL, edits, step) for step in range(300, TOTAL + 1)} == {0.5}
+
+
+def test_scale_multiplies_the_curve():
+    """Mode scale: the shape of the plan stays, factors of two edits multiply."""
+    optim = _optim()
+    edits = [_lr(0.5, step=300, mode="scale"), _lr(0.5, step=600, mode="scale", id="b")]
+    assert lr_at(optim, TOTAL, edits, 450) == base_lr(optim, TOTAL, 450) * 0.5
+    assert lr_at(optim, TOTAL, edits, 800) == base_lr(optim, TOTAL, 800) * 0.25
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_replan_goes_on_from_where_it_was(schedule):
+    """Mode replan: no jump at the edit, the new value at the last step, and nothing but falling between."""
+    optim = _optim(schedule)
+    edits = [_lr(1e-5, step=300, mode="replan")]
+    rates = [lr_at(optim, TOTAL, edits, step) for step in range(300, TOTAL + 1)]
+    assert rates[0] == pytest.approx(base_lr(optim, TOTAL, 300), rel=1e-12)
+    assert rates[-1] == pytest.approx(1e-5, rel=1e-9)
+    assert all(high > low for high, low in pairwise(rates))
+
+
+@pytest.mark.parametrize(
+    ("schedule", "share"),
+    [("cosine", (1 + math.cos(math.pi / 4)) / 2), ("linear", 0.75), ("constant", 0.75), ("wsd", 0.75)],
+)
+def test_replan_keeps_the_shape_of_its_schedule(schedule, share):
+    """A quarter of the way a cosine has fallen as a cosine does, and the other schedules in a straight line."""
+    start = base_lr(_optim(schedule), TOTAL, 400)
+    rate = lr_at(_optim(schedule), TOTAL, [_lr(1e-5, step=400, mode="replan")], 550)
+    assert rate == pytest.approx(1e-5 + (start - 1e-5) * share, rel=1e-12)
+
+
+def test_replan_starts_from_the_edited_curve():
+    """A replan after a set continues from the value set, and may rise."""
+    edits = [_lr(1e-4, step=200), _lr(1e-3, step=300, mode="replan", id="b")]
+    assert lr_at(_optim(), TOTAL, edits, 300) == pytest.approx(1e-4)
+    assert lr_at(_optim(), TOTAL, edits, TOTAL) == pytest.approx(1e-3)
+
+
+def test_replan_at_the_last_step_does_not_divide_by_zero():
+    """A replan with nothing left to plan keeps the curve's value there."""
+    edits = [_lr(1e-5, step=TOTAL, mode="replan")]
+    assert lr_at(_optim(), TOTAL, edits, TOTAL) == pytest.approx(FLOOR)
+
+
+def test_the_later_edit_wins():
+    """Of two sets the later one is in force from its own step on."""
+    edits = [_lr(0.5, step=300), _lr(0.25, step=400, id="b")]
+    assert (lr_at(_optim(), TOTAL, edits, 399), lr_at(_optim(), TOTAL, edits, 400)) == (0.5, 0.25)
+
+
+def test_undo_takes_back_one_edit_from_its_step_on():
+    """Steps between edit and undo keep the edit; after the undo the plan (or the edit below) is back."""
+    edits = [_lr(0.5, step=300), _lr(0.25, step=400, id="b"), _undo("b", step=500)]
+    assert [lr_at(_optim(), TOTAL, edits, step) for step in (350, 450, 500)] == [0.5, 0.25, 0.5]
+    edits.append(_undo("a", step=600, id="v"))
+    assert lr_at(_optim(), TOTAL, edits, 600) == base_lr(_optim(), TOTAL, 600)
+
+
+def test_an_edit_below_can_be_undone_alone():
+    """Undoing the first of two edits leaves the second."""
+    edits = [_lr(0.5, step=300, mode="scale"), _lr(0.1, step=300, mode="scale", id="b"), _undo("a", step=400)]
+    assert lr_at(_optim(), TOTAL, edits, 500) == base_lr(_optim(), TOTAL, 500) * 0.1
+
+
+def test_plain_undo_walks_back_through_the_edits():
+    """`last_edit` names the newest edit not yet undone, over all knobs, and None when there is none."""
+    clip = Edit(id="c", step=310, name="grad_clip", value=0.5)
+    edits = [_lr(0.5, step=300), clip]
+    assert last_edit(edits) == clip
+    edits.append(_undo("c", step=320))
+    assert last_edit(edits) == edits[0]
+    edits.append(_undo("a", step=320, id="v"))
+    assert last_edit(edits) is None
+    assert last_edit([]) is None
+
+
+def test_an_undo_of_nothing_changes_nothing():
+    """An unknown id is no error: the journal may have been cut by a rewind."""
+    edits = [_lr(0.5, step=300), _undo("zzz", step=400)]
+    assert live_edits(edits, 500) == edits[:1]
+
+
+_EDITS = st.lists(
+    st.builds(
+        Edit,
+        id=st.sampled_from("abcdef"),
+        step=st.integers(1, TOTAL),
+        name=st.just("lr"),
+        value=st.floats(1e-6, 1.0),
+        mode=st.sampled_from(LR_MODES),
+    )
+    | st.builds(Edit, id=st.just("u"), step=st.integers(1, TOTAL), name=st.just("undo"), value=st.sampled_from("abcdef")),
+    max_size=6,
+).map(lambda edits: sorted(edits, key=lambda edit: edit.step))
+
+
+@given(_EDITS, st.integers(1, TOTAL), st.sampled_from(SCHEDULES))
+def test_the_rate_depends_on_nothing_but_its_arguments(edits, step, schedule):
+    """Same arguments, same bits, whatever was asked before; edits after a step do not reach back to it."""
+    optim, before = _optim(schedule), list(edits)
+    first = lr_at(optim, TOTAL, edits, step)
+    lr_at(optim, TOTAL, edits, TOTAL)
+    lr_at(_optim("constant", lr=1.0), TOTAL, edits, step)
+    assert lr_at(optim, TOTAL, [edit for edit in edits if edit.step <= step], step) == first
+    assert edits == before
+    assert math.isfinite(first)
+    assert first >= 0.0
+
+
+def test_other_knobs_begin_at_their_config_and_follow_edits():
+    """Every knob but lr: the config's value, then each edit's from its step on, then back after an undo."""
+    config = RunConfig()
+    for name, knob in KNOBS.items():
+        planned = getattr(getattr(config, knob.section), knob.key)
+        edits = [Edit(id="a", step=10, name=name, value="new"), _undo("a", step=20)]
+        assert [value_at(config, edits, name, step) for step in (9, 10, 20)] == [planned, "new", planned]
+
+
+def test_edits_of_one_knob_do_not_touch_another():
+    """A learning-rate edit leaves the clip as it is, and the other way round."""
+    clip = Edit(id="c", step=10, name="grad_clip", value=0.5)
+    assert value_at(RunConfig(), [_lr(0.5, step=10)], "grad_clip", 20) == RunConfig().train.grad_clip
+    assert lr_at(_optim(), TOTAL, [clip], 20) == base_lr(_optim(), TOTAL, 20)
+
+
+def test_betas_from_json_are_a_tuple_again():
+    """A journal gives lists back; the value in force is what the optimizer was given."""
+    edits = [Edit(id="a", step=1, name="betas", value=[0.8, 0.9])]
+    assert value_at(RunConfig(), edits, "betas", 1) == (0.8, 0.9)
+
+
+ACCEPTED = [
+    ("lr", 0.5, "set", 0.5),
+    ("lr", "1e-4", "replan", 1e-4),
+    ("lr", 2, "scale", 2.0),
+    ("lr", 1000, "scale", 1000.0),
+    ("lr", 0, "set", 0.0),
+    ("grad_clip", "0", "set", 0.0),
+    ("weight_decay", 0.1, "set", 0.1),
+    ("betas", "0.9, 0.95", "set", (0.9, 0.95)),
+    ("betas", [0.9, 0.95], "set", (0.9, 0.95)),
+    ("eval_every", "1e2", "set", 100),
+    ("sample_every", 0, "set", 0),
+    ("prompt", "", "set", ""),
+    ("temperature", 10, "set", 10.0),
+]
+
+
+@pytest.mark.parametrize(("name", "value", "mode", "parsed"), ACCEPTED)
+def test_a_good_edit_is_parsed(name, value, mode, parsed):
+    """Numbers, texts of numbers and pairs become the knob's type."""
+    result = check_edit(name, value, mode)
+    assert result == (name, parsed, mode)
+    assert type(result[1]) is type(parsed)
+
+
+REFUSED = [
+    ("lrr", 1, "set", f"unknown knob 'lrr'; known: {', '.join(KNOBS)}"),
+    (None, 1, "set", f"unknown knob None; known: {', '.join(KNOBS)}"),
+    ("lr", 11, "set", "lr: 11 is outside 0 to 10 (learning rate, 0 to 10)"),
+    ("lr", -0.1, "replan", "lr: -0.1 is outside 0 to 10 (learning rate, 0 to 10)"),
+    ("lr", float("nan"), "set", "lr: nan is outside 0 to 10 (learning rate, 0 to 10)"),
+    ("lr", "inf", "set", "lr: inf is outside 0 to 10 (learning rate, 0 to 10)"),
+    ("lr", True, "set", "lr: True is outside 0 to 10 (learning rate, 0 to 10)"),
+    ("lr", "fast", "set", "lr: 'fast' is not a number (learning rate, 0 to 10)"),
+    ("lr", None, "set", "lr: None is not a number (learning rate, 0 to 10)"),
+    ("lr", 0.1, "warp", "lr: unknown mode 'warp'; lr knows set, scale, replan, the others only set"),
+    ("grad_clip", 1, "scale", "grad_clip: unknown mode 'scale'; lr knows set, scale, replan, the others only set"),
+    ("weight_decay", 11, "set", "weight_decay: 11 is outside 0 to 10 (0 to 10)"),
+    ("eval_every", 1.5, "set", "eval_every: 1.5 is not a whole number of steps (steps between evaluations, 0: off)"),
+    ("checkpoint_every", -1, "set", "checkpoint_every: -1 is outside 0 to 1e+09 (steps between checkpoints, 0: off)"),
+    (
+        "betas",
+        "0.9",
+        "set",
+        "betas: '0.9': give two numbers, such as 0.9,0.95 (two numbers below 1, such as 0.9,0.95)",
+    ),
+    ("betas", "0.9,1", "set", "betas: 1 is outside 0 to 0.999999 (two numbers below 1, such as 0.9,0.95)"),
+    ("betas", 5, "set", "betas: 5: give two numbers, such as 0.9,0.95 (two numbers below 1, such as 0.9,0.95)"),
+    ("prompt", "x" * 1001, "set", "prompt: give a text of at most 1000 characters (text that samples continue)"),
+    ("prompt", 5, "set", "prompt: give a text of at most 1000 characters (text that samples continue)"),
+]
+
+
+@pytest.mark.parametrize(("name", "value", "mode", "message"), REFUSED)
+def test_a_bad_edit_is_refused_with_its_range(name, value, mode, message):
+    """The message names the knob, the value seen and what is allowed."""
+    with pytest.raises(UsageError) as caught:
+        check_edit(name, value, mode)
+    assert str(caught.value) == message
+
+
+def test_an_integer_beyond_all_floats_is_refused():
+    """JSON can carry integers that no float holds; they are outside every range."""
+    with pytest.raises(UsageError):
+        check_edit("lr", 10**400)
+
+
+def test_every_knob_is_a_field_of_the_config():
+    """A knob's section and key exist, and the config's own value passes the knob's check."""
+    for name, knob in KNOBS.items():
+        value = getattr(getattr(RunConfig(), knob.section), knob.key)
+        assert check_edit(name, value) == (name, value, "set")

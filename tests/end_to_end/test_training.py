@@ -1,0 +1,193 @@
+"""Two real ranks over gloo: training, stopping, resuming, steering, failing; compared bit for bit with runs that were left alone."""
+
+import json
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.end_to_end.runs import (
+    PLT_TUI,
+    applied_step,
+    at_step,
+    command,
+    end_of,
+    environment,
+    finish,
+    losses,
+    options,
+    read_until,
+    show,
+    start,
+    stop,
+    train,
+    wait_until,
+)
+
+STEPS = "train.steps=60"
+SCHEDULE = ("eval.every=20", "sample.every=25", "checkpoint.every=20")
+JSON_KEYS = {
+    "run": {"kind", "name", "dir", "world_size", "params"},
+    "step": {"kind", "step", "loss", "lr", "grad_norm", "tokens", "tokens_per_s", "step_ms"},
+    "eval": {"kind", "step", "loss", "perplexity", "bits_per_byte", "accuracy"},
+    "checkpoint": {"kind", "step", "path"},
+    "command": {"kind", "id", "name", "args", "actor", "status", "step"},
+    "end": {"kind", "state", "step", "weights_sha256", "exit_code"},
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the runs of this module lie."""
+    return tmp_path_factory.mktemp("runs")
+
+
+@pytest.fixture(scope="module")
+def reference(folder: Path) -> Iterator[list[dict]]:
+    """A run of 60 steps that nobody touches."""
+    return train(folder, "reference", STEPS, *SCHEDULE)
+
+
+def test_a_run_says_everything_in_the_agreed_words(reference: list[dict], folder: Path) -> None:
+    """Every line has exactly the documented keys, every step is there once and in order, and the loss falls."""
+    for line in reference:
+        assert set(line) == JSON_KEYS[line["kind"]]
+    steps = [line["step"] for line in reference if line["kind"] == "step"]
+    assert steps == list(range(1, 61))
+    assert losses(reference)[60] < losses(reference)[1] - 1.0
+    assert [line["step"] for line in reference if line["kind"] == "eval"] == [20, 40, 60]
+    assert [line["step"] for line in reference if line["kind"] == "checkpoint"] == [20, 40, 60]
+    assert reference[0]["world_size"] == 2
+    assert end_of(reference)["state"] == "finished"
+    shown = show(folder, "reference")
+    assert shown["weights_sha256"] == end_of(reference)["weights_sha256"]
+    assert (shown["state"], shown["step"], shown["world_size"]) == ("finished", 60, 2)
+    assert [rank["rank"] for rank in shown["ranks"]] == []
+    assert shown["last"]["loss"] == losses(reference)[60]
+
+
+def test_stop_and_resume_equals_no_stop(reference: list[dict], folder: Path) -> None:
+    """A run stopped by Ctrl-C in mid-way exits 130 with a checkpoint and, resumed, ends with the same losses and weights."""
+    process = start(folder, "stopped", STEPS, *SCHEDULE)
+    before = read_until(process, at_step(30))
+    stop(process)
+    before += finish(process, exit_code=130)
+    assert end_of(before)["state"] == "stopped"
+    stopped_at = end_of(before)["step"]
+    assert 30 <= stopped_at < 60
+    assert show(folder, "stopped")["last_checkpoint"] == f"checkpoints/step-{stopped_at:08d}"
+    after = train(folder, "stopped", STEPS, *SCHEDULE)
+    assert min(losses(after)) == stopped_at + 1
+    assert {**losses(before), **losses(after)} == losses(reference)
+    assert end_of(after)["weights_sha256"] == end_of(reference)["weights_sha256"]
+
+
+def test_a_resumed_run_needs_no_config(reference: list[dict], folder: Path) -> None:
+    """`run --name OLD` without a file takes the run's own configuration; a finished run has nothing left to do."""
+    process = subprocess.run(
+        [*PLT_TUI, "run", "--json", "--name", "reference"], cwd=folder, capture_output=True, text=True, timeout=90, env=environment()
+    )
+    assert process.returncode == 0, process.stderr
+    lines = [json.loads(line) for line in process.stdout.splitlines()]
+    assert losses(lines) == {}
+    assert end_of(lines)["weights_sha256"] == end_of(reference)["weights_sha256"]
+
+
+def test_looking_and_pausing_do_not_perturb(reference: list[dict], folder: Path) -> None:
+    """Pause, evaluate, sample, save, note, resume: every command answers with its step, and not one loss bit changes."""
+    process = start(folder, "watched", STEPS, *SCHEDULE)
+    lines = read_until(process, at_step(5))
+    paused_at = applied_step(command(folder, "ctl", "watched", "pause"))
+    state = show(folder, "watched")
+    assert (state["state"], state["step"]) == ("paused", paused_at)
+    assert len({rank["pid"] for rank in state["ranks"]}) == 2
+    for words in (["eval"], ["sample", "def "], ["checkpoint", "keep-me"], ["note", "all is well"]):
+        assert applied_step(command(folder, "ctl", "watched", *words)) == paused_at
+    command(folder, "ctl", "watched", "resume")
+    lines += finish(process)
+    assert losses(lines) == losses(reference)
+    assert end_of(lines)["weights_sha256"] == end_of(reference)["weights_sha256"]
+    kept = json.loads((folder / f"runs/watched/checkpoints/step-{paused_at:08d}/manifest.json").read_text())
+    assert kept["name"] == "keep-me"
+
+
+def test_a_learning_rate_edit_is_in_force_at_the_step_it_names(reference: list[dict], folder: Path) -> None:
+    """The rate changes exactly at the acknowledged step, survives stop and resume, and undo restores the schedule."""
+    process = start(folder, "edited", STEPS, *SCHEDULE)
+    lines = read_until(process, at_step(5))
+    command(folder, "ctl", "edited", "pause")
+    first = applied_step(command(folder, "ctl", "edited", "set", "lr", "0.5", "scale"))
+    refused = command(folder, "ctl", "edited", "set", "lr", "99", exit_code=2)
+    assert "outside 0 to 10" in refused
+    command(folder, "ctl", "edited", "resume")
+    lines += read_until(process, at_step(first + 10))
+    stop(process, signal.SIGTERM)
+    lines += finish(process, exit_code=143)
+    process = start(folder, "edited", STEPS, *SCHEDULE)
+    lines += read_until(process, at_step(end_of(lines)["step"] + 5))
+    last = applied_step(command(folder, "ctl", "edited", "undo")) - 1
+    lines += finish(process)
+    planned = {line["step"]: line["lr"] for line in reference if line["kind"] == "step"}
+    seen = {line["step"]: line["lr"] for line in lines if line["kind"] == "step"}
+    assert {step: seen[step] / planned[step] for step in seen} == pytest.approx(
+        {step: 0.5 if first <= step <= last else 1.0 for step in seen}
+    )
+    assert len(seen) == 60
+
+
+def test_a_killed_rank_comes_back_to_the_same_bits(reference: list[dict], folder: Path) -> None:
+    """Kill -9 of one rank: the run restarts by itself from its newest checkpoint and ends as if nothing had happened."""
+    process = start(folder, "hurt", STEPS, *SCHEDULE)
+    lines = read_until(process, at_step(25))
+    victim = next(rank["pid"] for rank in show(folder, "hurt")["ranks"] if rank["rank"] == 1)
+    os.kill(victim, signal.SIGKILL)
+    lines += finish(process)
+    assert losses(lines) == losses(reference)
+    assert end_of(lines)["weights_sha256"] == end_of(reference)["weights_sha256"]
+    journal = [json.loads(line) for line in (folder / "runs/hurt/journal.jsonl").read_text().splitlines()]
+    failures = [event for event in journal if event["kind"] == "failed"]
+    assert [(failure["rank"], failure["message"]) for failure in failures] == [(1, "killed by SIGKILL")]
+
+
+def test_no_rank_outlives_its_hub(folder: Path) -> None:
+    """Kill -9 of the hub: its ranks are gone within 5 s, the lock is free, and the run is told to have crashed."""
+    process = start(folder, "orphaned", "train.steps=100000")
+    read_until(process, at_step(3))
+    pids = [rank["pid"] for rank in show(folder, "orphaned")["ranks"]]
+    process.kill()
+    process.communicate()
+    wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids), deadline_s=5.0)
+    shown = show(folder, "orphaned")
+    assert shown["state"] == "failed"
+    assert "run --resume auto --name orphaned" in shown["reason"]
+
+
+def test_a_detached_run_is_found_stopped_and_left_whole(folder: Path) -> None:
+    """`run --detach` returns; `ls` finds the run, a second start is refused with exit 6, `ctl stop` saves and ends it."""
+    command(folder, "run", "--detach", "--name", "apart", *options("train.steps=100000"))
+    wait_until(lambda: show(folder, "apart")["step"] > 3, deadline_s=60.0)
+    assert any(row["name"] == "apart" and row["state"] == "running" for row in json.loads(command(folder, "ls", "--json")))
+    busy = command(folder, "run", "--no-ui", "--name", "apart", exit_code=6)
+    assert "plt-tui attach apart" in busy
+    stopped_at = applied_step(command(folder, "ctl", "apart", "stop"))
+    wait_until(lambda: show(folder, "apart")["state"] == "stopped")
+    assert show(folder, "apart")["step"] == stopped_at
+    assert show(folder, "apart")["last_checkpoint"] == f"checkpoints/step-{stopped_at:08d}"
+    assert "rank" in command(folder, "logs", "apart")
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [(b"", "empty"), (b"abc \xff def", "byte 4"), (b"too short", "too short")],
+)
+def test_bad_data_ends_with_exit_7_and_a_sentence(folder: Path, tmp_path: Path, content: bytes, expected: str) -> None:
+    """An unusable corpus is named, whether it is found before the ranks start or by them."""
+    corpus = tmp_path / "corpus.txt"
+    corpus.write_bytes(content)
+    said = command(folder, "run", "--no-ui", *options(train=corpus), exit_code=7)
+    assert str(corpus) in said
+    assert expected in said
+    assert "Traceback" not in said

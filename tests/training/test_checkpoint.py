@@ -1,0 +1,121 @@
+"""Checkpoints: whole or not there, verified to the byte, pruned without touching what people named."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from plt_tui.errors import StorageError
+from plt_tui.training import checkpoint
+from plt_tui.training.checkpoint import MANIFEST, MODEL, OPTIMIZER, STATE, Snapshot
+
+
+def snapshot(step: int, name: str = "") -> Snapshot:
+    generator = torch.Generator().manual_seed(step)
+    weights = {"a.weight": torch.randn(4, 3, generator=generator), "b": torch.randn(5, generator=generator)}
+    return Snapshot(
+        step=step, model=weights, optimizer={"step/b": torch.tensor(3.0)}, state={"step": step, "sample_index": 7}, name=name
+    )
+
+
+def test_what_is_written_is_read_back_to_the_bit(tmp_path: Path) -> None:
+    """Tensors, state and name survive a round trip exactly."""
+    before = snapshot(12, "best")
+    folder, manifest = checkpoint.write(tmp_path, before)
+    after = checkpoint.read(folder)
+    assert folder.name == "step-00000012"
+    assert sorted(path.name for path in folder.iterdir()) == sorted([MODEL, OPTIMIZER, STATE, MANIFEST])
+    assert all(torch.equal(after.model[name], before.model[name]) for name in before.model)
+    assert torch.equal(after.optimizer["step/b"], before.optimizer["step/b"])
+    assert (after.step, after.name, after.state) == (12, "best", {"step": 12, "sample_index": 7})
+    assert manifest.weights_sha256 == checkpoint.weights_sha256(before.model)
+
+
+@pytest.mark.parametrize("victim", [MODEL, OPTIMIZER, STATE])
+@pytest.mark.parametrize("damage", ["flip", "truncate", "delete", "zero"])
+def test_a_damaged_file_is_named_and_the_one_before_is_taken(tmp_path: Path, victim: str, damage: str) -> None:
+    """Every kind of damage to every file is found, names the file, and falls back to the older checkpoint."""
+    checkpoint.write(tmp_path, snapshot(1))
+    folder, _ = checkpoint.write(tmp_path, snapshot(2))
+    path = folder / victim
+    content = bytearray(path.read_bytes())
+    if damage == "delete":
+        path.unlink()
+    else:
+        content[len(content) // 2] ^= 1 if damage == "flip" else 0
+        if damage == "zero":
+            content[:] = bytes(len(content))
+        path.write_bytes(content[:-1] if damage == "truncate" else content)
+    with pytest.raises(StorageError, match=victim):
+        checkpoint.verify(folder)
+    good, rejected = checkpoint.newest_good(tmp_path)
+    assert good == tmp_path / "step-00000001"
+    assert len(rejected) == 1
+    assert victim in rejected[0]
+
+
+def test_without_a_manifest_there_is_no_checkpoint(tmp_path: Path) -> None:
+    """A folder with the right name but no manifest is passed over."""
+    folder, _ = checkpoint.write(tmp_path, snapshot(5))
+    (folder / MANIFEST).unlink()
+    assert checkpoint.newest_good(tmp_path)[0] is None
+
+
+def test_a_foreign_format_is_refused(tmp_path: Path) -> None:
+    """A manifest of another format version is not guessed at."""
+    folder, _ = checkpoint.write(tmp_path, snapshot(5))
+    manifest = json.loads((folder / MANIFEST).read_text())
+    (folder / MANIFEST).write_text(json.dumps({**manifest, "format": 99}))
+    with pytest.raises(StorageError, match="format 99"):
+        checkpoint.verify(folder)
+
+
+def test_a_failed_save_leaves_nothing_and_says_why(tmp_path: Path) -> None:
+    """When the folder cannot be written the older checkpoint stays and no temporary is left."""
+    blocked = tmp_path / "blocked"
+    blocked.write_text("a file where the folder should be")
+    with pytest.raises(StorageError, match="blocked"):
+        checkpoint.write(blocked, snapshot(1))
+    assert os.listdir(tmp_path) == ["blocked"]
+
+
+def test_saving_a_step_again_replaces_it(tmp_path: Path) -> None:
+    """A second save of the same step wins and leaves no temporary folder."""
+    checkpoint.write(tmp_path, snapshot(3))
+    checkpoint.write(tmp_path, snapshot(3, "named"))
+    assert [path.name for path in tmp_path.iterdir()] == ["step-00000003"]
+    assert checkpoint.read(tmp_path / "step-00000003").name == "named"
+
+
+def test_pruning_keeps_the_newest_the_named_and_the_incomplete(tmp_path: Path) -> None:
+    """Only whole, unnamed checkpoints beyond the newest `keep` are deleted; an incomplete one never counts as kept."""
+    for step, name in [(1, "first"), (2, ""), (3, ""), (4, ""), (5, "")]:
+        checkpoint.write(tmp_path, snapshot(step, name))
+    (tmp_path / "step-00000005" / MANIFEST).unlink()
+    checkpoint.prune(tmp_path, keep=2)
+    assert [path.name for path in checkpoint.find(tmp_path)] == ["step-00000005", "step-00000004", "step-00000003", "step-00000001"]
+
+
+def test_leftovers_of_killed_saves_are_cleared(tmp_path: Path) -> None:
+    """Temporary folders go, checkpoints stay."""
+    checkpoint.write(tmp_path, snapshot(1))
+    (tmp_path / ".tmp-00000002-abcd").mkdir()
+    checkpoint.clear_leftovers(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["step-00000001"]
+
+
+def test_the_weights_hash_sees_names_shapes_types_and_bits() -> None:
+    """Any change to a tensor, its name, shape or type changes the hash; the order of insertion does not."""
+    base = {"a": torch.zeros(2, 3), "b": torch.ones(1)}
+    same = {"b": torch.ones(1), "a": torch.zeros(2, 3)}
+    others = [
+        {"a": torch.zeros(3, 2), "b": torch.ones(1)},
+        {"a": torch.zeros(2, 3), "c": torch.ones(1)},
+        {"a": torch.zeros(2, 3, dtype=torch.int32), "b": torch.ones(1)},
+        {"a": -torch.zeros(2, 3), "b": torch.ones(1)},
+    ]
+    digest = checkpoint.weights_sha256(base)
+    assert checkpoint.weights_sha256(same) == digest
+    assert all(checkpoint.weights_sha256(other) != digest for other in others)
