@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from plt_tui.errors import EXIT_SIGTERM
+from plt_tui.cli.hub import START_PATIENCE_S
+from plt_tui.errors import EXIT_SIGTERM, HubUnreachable
 
 if TYPE_CHECKING:
     from plt_tui.config.schema import RunConfig
@@ -59,11 +62,24 @@ async def source_of(folder: RunFolder, actor: str, *, readonly: bool) -> Source:
     from plt_tui.views.client import HubClient
     from plt_tui.views.source import RecordSource
 
-    info = folder.read_info()
-    if folder.is_live() and info is not None and info.socket:
-        return await HubClient.connect(Path(info.socket), actor=actor, readonly=readonly, deadline_s=2.0)
+    socket = await live_socket(folder)
+    if socket is not None:
+        return await HubClient.connect(socket, actor=actor, readonly=readonly, deadline_s=2.0)
     events, _ = read_feed(folder).read(Cursor())
     return RecordSource(events)
+
+
+async def live_socket(folder: RunFolder) -> Path | None:
+    """The socket of the run's hub, waited for while the hub starts; None when nobody holds the run."""
+    give_up_at = time.monotonic() + START_PATIENCE_S
+    while folder.is_live():
+        info = folder.read_info()
+        if info is not None and info.socket:
+            return Path(info.socket)
+        if time.monotonic() > give_up_at:
+            raise HubUnreachable(f"the hub of {folder.name} did not open its socket within {START_PATIENCE_S:g} s")
+        await asyncio.sleep(0.02)
+    return None
 
 
 def open_ui(folder: RunFolder, config: RunConfig, connect: Connect, *, readonly: bool = False) -> int:
@@ -102,7 +118,6 @@ def user_at_host() -> str:
 
 def _wait_for_end(folder: RunFolder) -> int:
     """Follow the last words of a run that was told to stop."""
-    import asyncio
 
     async def follow() -> int:
         from plt_tui.protocol.events import Checkpoint, End

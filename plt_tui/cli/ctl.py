@@ -5,15 +5,15 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from plt_tui.cli.attach import DEFAULT_DIR, DirOption, RunArgument, user_at_host
+from plt_tui.cli.attach import DEFAULT_DIR, DirOption, RunArgument, live_socket, user_at_host
 from plt_tui.errors import HubUnreachable, UsageError
 
 if TYPE_CHECKING:
+    from plt_tui.control.folder import RunFolder
     from plt_tui.protocol.commands import Command
     from plt_tui.protocol.events import CommandStatus
 
@@ -36,10 +36,7 @@ def ctl(
 
     command = new_command(verb, _named_args(verb, args or [], now=now), actor=f"ctl {user_at_host()}")
     folder = find_run(directory, run)
-    info = folder.read_info()
-    if not folder.is_live() or info is None:
-        raise HubUnreachable(f"{folder.name} is not running; resume it: plt-tui run --resume auto --name {folder.name}")
-    status = asyncio.run(_send(Path(info.socket), command, timeout_s))
+    status = asyncio.run(_send(folder, command, timeout_s))
     if as_json:
         typer.echo(json.dumps(to_json(status)))
     elif status.status == "applied":
@@ -69,9 +66,12 @@ def _named_args(verb: str, values: Sequence[str], *, now: bool) -> dict[str, Any
     return named
 
 
-async def _send(socket: Path, command: Command, timeout_s: float) -> CommandStatus:
+async def _send(folder: RunFolder, command: Command, timeout_s: float) -> CommandStatus:
     from plt_tui.views.client import HubClient, run_command
 
+    socket = await live_socket(folder)
+    if socket is None:
+        raise HubUnreachable(f"{folder.name} is not running; resume it: plt-tui run --resume auto --name {folder.name}")
     client = await HubClient.connect(socket, actor=command.actor, deadline_s=2.0)
     try:
         return await run_command(client, command, timeout_s)

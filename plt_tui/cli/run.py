@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 import time
@@ -15,10 +16,12 @@ from plt_tui.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from concurrent.futures import Future
 
     from plt_tui.config.load import LoadedConfig
     from plt_tui.config.sources import Assignment
     from plt_tui.control.folder import RunFolder
+    from plt_tui.protocol.events import End
 
 _DEFAULT_STEM = "quickstart"
 
@@ -192,25 +195,34 @@ def resolved_here() -> str:
 def _run_headless(prepared: _Prepared, *, as_json: bool) -> int:
     """The hub in this process, with a console as its client."""
     import asyncio
+    from concurrent.futures import ThreadPoolExecutor
 
     from plt_tui.cli.hub import serve_run
+    from plt_tui.views.client import HubClient
     from plt_tui.views.console import follow_json, follow_plain, follow_progress
 
     follow = follow_json if as_json else follow_progress if sys.stdout.isatty() else follow_plain
-    watching: list[asyncio.Task[object]] = []
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a sample may hold what this terminal cannot show
 
-    async def watch(socket_path: Path) -> None:
-        from plt_tui.views.client import HubClient
+    async def watch(socket_path: Path) -> End | None:
+        return await follow(await HubClient.connect(socket_path, actor="console", readonly=True), sys.stdout)
 
-        client = await HubClient.connect(socket_path, actor="console", readonly=True)
-        watching.append(asyncio.ensure_future(follow(client, sys.stdout)))
+    async def session(view: ThreadPoolExecutor) -> int:
+        """The view has a thread and a loop of its own: a reader that stops reading stdout must not stop the hub."""
+        watching: list[Future[End | None]] = []
 
-    async def session() -> int:
-        exit_code = await serve_run(prepared.folder, prepared.loaded.config, resume=prepared.resume, on_open=watch)
-        await asyncio.gather(*watching)
+        async def on_open(socket_path: Path) -> None:
+            watching.append(view.submit(lambda: asyncio.run(watch(socket_path))))
+
+        exit_code = await serve_run(prepared.folder, prepared.loaded.config, resume=prepared.resume, on_open=on_open)
+        end = await asyncio.wrap_future(watching[0])
+        if as_json and end is not None and exit_code != 0:
+            typer.echo(f"plt-tui: {end.reason}", err=True)
         return exit_code
 
-    return asyncio.run(session())
+    with ThreadPoolExecutor(max_workers=1) as view:
+        return asyncio.run(session(view))
 
 
 def _run_detached(prepared: _Prepared) -> int:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from plt_tui.config.schema import RunConfig
+from plt_tui.config.schema import LARGEST, RunConfig
 
 _NOUNS: Mapping[str, str] = {"integer": "a whole number", "number": "a number", "boolean": "true or false", "string": "text"}
 _BOUNDS: Mapping[str, str] = {"minimum": ">=", "exclusiveMinimum": ">", "maximum": "<=", "exclusiveMaximum": "<"}
@@ -115,7 +115,8 @@ def _type_text(schema: Mapping[str, Any]) -> str:
         return listed([f'"{choice}"' for choice in choices])
     if "prefixItems" in schema:
         return f"[{', '.join(_type_text(item) for item in schema['prefixItems'])}]"
-    bounds = [f"{sign} {_plain(schema[bound])}" for bound, sign in _BOUNDS.items() if bound in schema]
+    limits = {bound: schema[bound] for bound in _BOUNDS if schema.get(bound, LARGEST) != LARGEST}
+    bounds = [f"{_BOUNDS[bound]} {_plain(limit)}" for bound, limit in limits.items()]
     noun = "text that is not empty" if schema.get("minLength") else _NOUNS[schema["type"]]
     return " ".join([noun, " and ".join(bounds)]).strip()
 

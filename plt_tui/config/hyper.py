@@ -49,7 +49,7 @@ def _number(low: float, high: float) -> Callable[[object], float]:
     def parse(value: object) -> float:
         try:
             number = float(value)  # type: ignore[arg-type]  # anything else raises, which is the point
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             raise UsageError(f"{value!r} is not a number") from None
         if isinstance(value, bool) or not low <= number <= high:  # also false for NaN
             raise UsageError(f"{value} is outside {low:g} to {high:g}")
@@ -91,6 +91,8 @@ KNOBS: Mapping[str, Knob] = {
     "temperature": Knob(section="sample", key="temperature", help="of samples, 0 to 10", parse=_number(0.0, 10.0)),
 }
 
+_LR_FACTOR = Knob(section="optim", key="lr", help="factor of the learning rate, 0 to 1000", parse=_number(0.0, 1000.0))
+
 
 def check_edit(name: object, value: object, mode: object = "set") -> tuple[str, Any, LrMode]:
     """The knob's name, its parsed value and the mode.
@@ -104,9 +106,9 @@ def check_edit(name: object, value: object, mode: object = "set") -> tuple[str, 
     if checked_mode is None or (checked_mode != "set" and name != "lr"):
         raise UsageError(f"{name}: unknown mode {mode!r}; lr knows {', '.join(LR_MODES)}, the others only set")
     try:
-        parsed = KNOBS["grad_clip"].parse(value) if checked_mode == "scale" else knob.parse(value)
+        parsed = _LR_FACTOR.parse(value) if checked_mode == "scale" else knob.parse(value)
     except UsageError as error:
-        raise UsageError(f"{name}: {error} ({knob.help})") from None
+        raise UsageError(f"{name}: {error} ({_LR_FACTOR.help if checked_mode == 'scale' else knob.help})") from None
     return str(name), parsed, checked_mode
 
 
@@ -135,8 +137,8 @@ def base_lr(optim: OptimSection, total_steps: int, step: int) -> float:
         case "constant":
             return optim.lr
         case "wsd":
-            decay_steps = max(1, round(optim.decay_fraction * total_steps))
-            return optim.lr - fall * _clamp((step - (total_steps - decay_steps)) / decay_steps)
+            decay_start = max(optim.warmup, total_steps - round(optim.decay_fraction * total_steps))
+            return optim.lr - fall * _progress(decay_start, total_steps, step)
         case "linear":
             return optim.lr - fall * _progress(optim.warmup, total_steps, step)
         case "cosine":

@@ -12,8 +12,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 
 from plt_tui.config.presets import PRESETS
 
-PositiveInt = Annotated[int, Field(ge=1)]
-Interval = Annotated[int, Field(ge=0)]
+LARGEST = 2**53
+"""Integers up to here are exact as float64, in which histories keep them."""
+PositiveInt = Annotated[int, Field(ge=1, le=LARGEST)]
+Interval = Annotated[int, Field(ge=0, le=LARGEST)]
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
 
 
@@ -122,11 +124,11 @@ class ModelSection(Section):
 class TrainSection(Section):
     """How long and how."""
 
-    steps: int = Field(default=0, ge=0)
+    steps: Interval = 0
     """Optimizer steps to train; 0: by `epochs` or `tokens`, and 1000 if none of the three is given."""
     epochs: float = Field(default=0.0, ge=0.0)
     """Passes over the training corpus; used when `steps` is 0."""
-    tokens: int = Field(default=0, ge=0)
+    tokens: Interval = 0
     """Tokens to train on; used when `steps` and `epochs` are 0."""
     batch_size: PositiveInt = 8
     """Sequences per rank and micro-step."""
@@ -173,7 +175,7 @@ class OptimSection(Section):
     @classmethod
     def _min_below_peak(cls, min_lr: float, info: ValidationInfo) -> float:
         lr = info.data.get("lr")
-        if lr is not None and "min_lr" in info.data and min_lr > lr:
+        if lr is not None and min_lr > lr:
             raise ValueError(f"{min_lr} is above the peak learning rate {lr}")
         return min_lr
 
@@ -183,7 +185,7 @@ class ParallelSection(Section):
 
     ranks: Literal["auto"] | PositiveInt = "auto"
     """Processes that train together; auto: one per GPU, or one per CPU core and at most 4."""
-    device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda|cuda:\d+)$")
+    device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda|cuda:[0-9]+)$")
     """auto, cpu, cuda (all visible GPUs) or cuda:N (that one)."""
     strategy: Literal["ddp"] = "ddp"
     """How ranks share the work."""
@@ -238,7 +240,7 @@ class MetricsSection(Section):
 
     serve: bool = False
     """Serve metrics over HTTP and WebSocket, read-only."""
-    address: str = Field(default="127.0.0.1:8081", pattern=r"^(\[[0-9A-Fa-f:.]+\]|[^:\s]+):\d{1,5}$")
+    address: str = Field(default="127.0.0.1:8081", pattern=r"^(\[[0-9A-Fa-f:.]+\]|[^:\s]+):[0-9]{1,5}$")
     """host:port of that server."""
 
 

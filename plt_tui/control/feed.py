@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
 from plt_tui.control.state import RunState, apply
-from plt_tui.protocol.events import STEP_COLUMNS, Event, Gauges, LogLine, Logs, RankStatus, Run, Step, Steps
+from plt_tui.protocol.events import STEP_COLUMNS, Event, Gauges, LogLine, Logs, Progress, RankStatus, Run, Step, Steps
 
 LOG_LINES = 20_000
 """Log lines kept in memory; the files in `logs/` keep all."""
@@ -60,6 +60,8 @@ class Cursor:
     rows: int = 0
     generation: int = 0
     log_lines: int = 0
+    left_out: int = 0
+    """Log lines that their source left out, as far as the reader was told."""
     latest: dict[str, float] = field(default_factory=dict)
     """Version of the newest-only events already seen, by topic."""
 
@@ -73,9 +75,10 @@ class Feed:
         self.last_seq = 0
         """Number of the newest recorded event."""
         self.events: list[Event] = []
-        """Everything but steps, log lines, gauges and rank reports, in order."""
+        """Everything but steps, log lines, gauges, rank reports and progress, in order."""
         self._logs: deque[LogLine] = deque(maxlen=LOG_LINES)
         self._log_count = 0
+        self._left_out = 0
         self._latest: dict[str, tuple[float, Event]] = {}
         self._versions = 0
         self._listeners: list[Callable[[], None]] = []
@@ -90,15 +93,16 @@ class Feed:
             case Logs():
                 self._logs.extend(event.lines)
                 self._log_count += len(event.lines)
-            case Gauges() | RankStatus():
-                topic = f"rank {event.rank}" if isinstance(event, RankStatus) else "gauges"
+                self._left_out += event.dropped
+            case Gauges() | RankStatus() | Progress():
+                topic = f"rank {event.rank}" if isinstance(event, RankStatus) else event.kind
                 self._versions += 1
                 self._latest[topic] = (self._versions, event)
             case _:
                 if isinstance(event, Run):
                     self.history.cut(event.start_step)
                 self.events.append(event)
-        for wake in self._listeners:
+        for wake in tuple(self._listeners):
             wake()
 
     def listen(self, wake: Callable[[], None]) -> Callable[[], None]:
@@ -113,7 +117,7 @@ class Feed:
         if cursor.generation != self.history.generation:
             rows = 0
         out.extend(self._blocks(rows, stop))
-        lines, dropped = self._log_lines_since(cursor.log_lines)
+        lines, dropped = self._log_lines_since(cursor)
         if lines or dropped:
             out.append(Logs(lines=lines, dropped=dropped))
         fresh = {topic: pair for topic, pair in self._latest.items() if pair[0] > cursor.latest.get(topic, 0)}
@@ -125,6 +129,7 @@ class Feed:
             rows=stop,
             generation=self.history.generation,
             log_lines=self._log_count,
+            left_out=self._left_out,
             latest=latest,
         )
         return out, after
@@ -137,7 +142,7 @@ class Feed:
         for first in range(start, stop, BLOCK_ROWS):
             yield Steps.from_columns(self.history.columns, first, min(stop, first + BLOCK_ROWS))
 
-    def _log_lines_since(self, seen: int) -> tuple[list[LogLine], int]:
-        missing = self._log_count - seen
+    def _log_lines_since(self, cursor: Cursor) -> tuple[list[LogLine], int]:
+        missing = self._log_count - cursor.log_lines
         kept = min(missing, len(self._logs))
-        return self.log_tail(kept), missing - kept
+        return self.log_tail(kept), missing - kept + self._left_out - cursor.left_out

@@ -96,8 +96,9 @@ class RunFolder:
         return self.logs / f"rank-{rank}.log"
 
     def create(self, config_toml: str) -> None:
-        """Make the folder and write the configuration. Raises: StorageError."""
+        """Make the folder, write the configuration, forget an earlier hub. The caller holds the lock. Raises: StorageError."""
         try:
+            self._forget_hub()
             for folder in (self.logs, self.checkpoints):
                 folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             replace_file(self.config, config_toml.encode())
@@ -132,19 +133,16 @@ class RunFolder:
     def lock(self) -> int:
         """Take the run for this process and return the lock's file descriptor; keep it open for as long as the run is held.
 
-        Raises: RunInUse naming the holder.
+        Raises: RunInUse naming the holder; StorageError where no lock can be taken at all.
         """
-        descriptor = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        give_up_at = time.monotonic() + LOCK_PATIENCE_S
-        while True:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                return descriptor
-            except BlockingIOError:
-                if time.monotonic() > give_up_at:
-                    os.close(descriptor)
-                    raise RunInUse(self._in_use()) from None
-                time.sleep(0.02)
+        try:
+            return _locked(self.path / "lock", time.monotonic() + LOCK_PATIENCE_S)
+        except BlockingIOError:
+            raise RunInUse(self._in_use()) from None
+        except OSError as error:
+            raise StorageError(
+                f"{self.path}: cannot take the run's lock: {error.strerror}; choose another --set run.dir"
+            ) from None
 
     def is_live(self) -> bool:
         """True when some process on this machine holds the run."""
@@ -160,10 +158,48 @@ class RunFolder:
             os.close(descriptor)
         return False
 
+    def _forget_hub(self) -> None:
+        """Remove what a killed hub left: views would take its socket for the new hub's."""
+        info = self.read_info()
+        if info is not None and info.socket:
+            _remove_dead_socket(Path(info.socket))
+        (self.path / "run.json").unlink(missing_ok=True)
+
     def _in_use(self) -> str:
         info = self.read_info()
         holder = f" by process {info.pid} on {info.host}" if info is not None else ""
         return f"{self.path} is in use{holder}; watch it with: plt-tui attach {self.name}"
+
+
+def _locked(path: Path, give_up_at: float) -> int:
+    """A descriptor of `path` that holds its lock. Raises: BlockingIOError when others hold it until `give_up_at`; OSError."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return descriptor
+            except BlockingIOError:
+                if time.monotonic() > give_up_at:
+                    raise
+                time.sleep(0.02)
+    except OSError:
+        os.close(descriptor)
+        raise
+
+
+def _remove_dead_socket(path: Path) -> None:
+    """Remove a socket that nobody listens on. Anything else stays: `run.json` may be a copy of a live run's, or be forged."""
+    if not path.is_socket():
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)
+        try:
+            probe.connect(str(path))
+        except ConnectionRefusedError:
+            path.unlink(missing_ok=True)
+        except OSError:
+            return
 
 
 def _private_folder(folder: Path) -> bool:
@@ -181,11 +217,15 @@ def replace_file(path: Path, content: bytes) -> None:
     """Write `content` beside `path`, sync it, and rename: a reader sees the old file or the new one. Raises: OSError."""
     temporary = path.with_name(f".{path.name}.tmp")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def boot_id() -> str:
@@ -206,7 +246,7 @@ def find_run(runs_dir: Path, name: str) -> RunFolder:
     Raises: UsageError listing what there is.
     """
     if os.sep in name or name in (".", ".."):
-        folder = RunFolder(Path(name))
+        folder = RunFolder(Path(name).resolve())
         if folder.exists:
             return folder
         raise UsageError(f"{name} is not a run folder (it has no config.toml)")

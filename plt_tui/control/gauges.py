@@ -66,7 +66,7 @@ class Sensors:
     def __init__(self, nvml: Nvml | None = None, visible: str | None = None) -> None:
         """`visible`: the value of CUDA_VISIBLE_DEVICES, None when it is not set."""
         self._gpus = VisibleGpus(nvml or DriverNvml(), visible)
-        self._complaints: set[str] = set()
+        self._complaints: set[tuple[str, type[Exception]]] = set()
 
     def prime(self) -> None:
         """Begin the interval over which the first `read` measures the cores."""
@@ -98,14 +98,14 @@ class Sensors:
             return [], f"NVML: {safe_line(str(error) or type(error).__name__)}"
 
     def _guarded(self, sensor: str, read: Callable[[], _ValueT], otherwise: _OtherT) -> _ValueT | _OtherT:
-        """What `read` returns, or `otherwise` and one line in the log when it raises."""
+        """What `read` returns, or `otherwise` when it raises, and a line in the log for each new kind of failure."""
         try:
             return read()
         except Exception as error:  # noqa: BLE001 - a sensor must not take the others with it, whatever it raises
-            complaint = f"{sensor} gauge: {error or type(error).__name__}"
+            complaint = (sensor, type(error))
             if complaint not in self._complaints:
                 self._complaints.add(complaint)
-                _logger.warning("%s", complaint)
+                _logger.warning("%s gauge: %s: %s", sensor, type(error).__name__, error)
             return otherwise
 
 

@@ -47,7 +47,7 @@ class LogTail:
 
 def parse_line(line: bytes, source: str, now: float) -> LogLine:
     """One line of a log file as a log line; of a progress bar redrawn with carriage returns the last state is kept."""
-    text = line.decode("utf-8", "backslashreplace").rstrip("\r").rpartition("\r")[2]
+    text = _last_state(line)
     match = _LEVELLED.match(text)
     level, message = match.groups() if match else ("INFO", text)
     return [now, source, "ERROR" if level == "CRITICAL" else level, safe_line(message)]
@@ -59,7 +59,13 @@ def last_lines(path: Path, count: int) -> list[str]:
         with path.open("rb") as file:
             size = file.seek(0, 2)
             file.seek(max(0, size - MAX_READ_BYTES))
-            lines = file.read().splitlines()
+            data = file.read()
     except OSError:
         return []
-    return [safe_line(line.decode("utf-8", "backslashreplace")) for line in lines[-count:]]
+    lines = data.removesuffix(b"\n").split(b"\n") if data else []
+    return [safe_line(_last_state(line)) for line in lines[max(0, len(lines) - count) :]]
+
+
+def _last_state(line: bytes) -> str:
+    """What a terminal would show of `line` once it is whole: what follows the last carriage return."""
+    return line.decode("utf-8", "backslashreplace").rstrip("\r").rpartition("\r")[2]

@@ -6,6 +6,7 @@ keep them beside this state. Invariant: folding the journal and the metrics of a
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -130,9 +131,7 @@ def apply(state: RunState, event: Event) -> RunState:
             step = event.start_step
             return replace(state, run=event, step=step, progress=None, end=None, pace=Pace(), **_kept_until(state, step))
         case Eval():
-            best = state.best_eval is None or not event.loss >= state.best_eval.loss
-            pace = state.pace.broken()
-            return replace(state, last_eval=event, best_eval=event if best else state.best_eval, pace=pace)
+            return replace(state, last_eval=event, best_eval=_better(state.best_eval, event), pace=state.pace.broken())
         case Sample():
             return replace(state, last_sample=event, pace=state.pace.broken())
         case Checkpoint():
@@ -153,6 +152,13 @@ def apply(state: RunState, event: Event) -> RunState:
             return replace(state, end=event, phase=event.phase, reason=event.reason or state.reason, step=event.step)
         case _:
             return state
+
+
+def _better(best: Eval | None, event: Eval) -> Eval:
+    """The one of lower loss; a loss that is NaN is never better than one that is a number."""
+    if best is None or math.isnan(best.loss) or event.loss < best.loss:
+        return event
+    return best
 
 
 def _after_block(state: RunState, block: Steps) -> RunState:

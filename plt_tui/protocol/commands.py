@@ -79,6 +79,9 @@ def check(command: Command) -> Command:
     name = command.args.get("name")
     if command.name == "checkpoint" and name is not None and not NAME_PATTERN.fullmatch(str(name)):
         raise UsageError(f"checkpoint name {str(name)!r}: use 1 to 64 of A-Z a-z 0-9 . _ - and no leading dot")
+    now = command.args.get("now", False)
+    if not isinstance(now, bool):  # "false" is true in Python, and would end the run without saving
+        raise UsageError(f"{command.name}: now is true or false, not {now!r}")
     return command
 
 

@@ -323,7 +323,7 @@ def to_json(event: Event) -> dict[str, Any]:
 def from_json(value: object) -> Event:
     """The event in `value`; fields that this version does not know are dropped.
 
-    Raises: ValueError when it is no object, its kind is unknown, or a field is missing.
+    Raises: ValueError when it is no object, its kind is unknown, a field is missing, or a float is none.
     """
     if not isinstance(value, dict):
         raise ValueError(f"an event is a JSON object, not {type(value).__name__}")
@@ -331,12 +331,10 @@ def from_json(value: object) -> Event:
     if cls is None:
         raise ValueError(f"unknown event kind {value.get('kind')!r}")
     known = {f.name: value[f.name] for f in dataclasses.fields(cls) if f.name in value}
-    for name in _FLOAT_FIELDS[cls.kind]:
-        if name in known:
-            known[name] = float(known[name])
     try:
+        known.update({name: float(known[name]) for name in _FLOAT_FIELDS[cls.kind] if name in known})
         return cls(**known)
-    except TypeError as error:
+    except (TypeError, OverflowError) as error:
         raise ValueError(f"event {cls.kind!r}: {error}") from None
 
 

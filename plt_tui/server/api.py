@@ -20,7 +20,7 @@ from plt_tui.server.columns import between, bucketed
 from plt_tui.server.prometheus import exposition
 
 DEFAULT_POINTS = 2_000
-MAX_POINTS = 20_000
+MAX_POINTS = 5_000
 DEFAULT_LOG_LINES = 200
 DEFAULT_LAST = 1_000
 MAX_NUMBER = 10**15 - 1

@@ -16,8 +16,6 @@ from plt_tui.control.feed import Feed
 from plt_tui.errors import UsageError
 from plt_tui.protocol.commands import Command
 
-MAX_MESSAGE_BYTES = 64 * 1024
-"""Longest message that a client may send."""
 STALL_S = 60.0
 """A client that has read nothing for this long is dropped."""
 GOODBYE_S = 2.0

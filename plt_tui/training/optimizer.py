@@ -9,11 +9,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from plt_tui.config.schema import OptimSection
 from plt_tui.errors import StorageError
-from plt_tui.model.transformer import decay_groups
+from plt_tui.model.groups import decay_groups
+from plt_tui.model.transformer import TransformerLM
 
 STATE_NAMES = ("step", "exp_avg", "exp_avg_sq")
 """What AdamW keeps per parameter (torch.optim.AdamW)."""
@@ -29,7 +30,7 @@ class StepHyper:
     grad_clip: float
 
 
-def build_optimizer(model: nn.Module, optim: OptimSection) -> torch.optim.Optimizer:
+def build_optimizer(model: TransformerLM, optim: OptimSection) -> torch.optim.Optimizer:
     """AdamW (Loshchilov and Hutter 2017, arXiv 1711.05101), matrices with weight decay and vectors without, in that order."""
     decayed, plain = decay_groups(model)
     groups = [{"params": decayed, "is_decayed": True}, {"params": plain, "is_decayed": False}]
@@ -45,14 +46,14 @@ def tell(optimizer: torch.optim.Optimizer, hyper: StepHyper) -> None:
         group["weight_decay"] = hyper.weight_decay if group["is_decayed"] else 0.0
 
 
-def state_tensors(optimizer: torch.optim.Optimizer, model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+def state_tensors(optimizer: torch.optim.Optimizer, model: TransformerLM) -> Iterator[tuple[str, Tensor]]:
     """The optimizer's state as (name, tensor), such as ("exp_avg/blocks.0.attention.qkv.weight", ...)."""
     for name, parameter in model.named_parameters():
         for key, tensor in optimizer.state[parameter].items():
             yield f"{key}/{name}", tensor
 
 
-def load_state_tensors(optimizer: torch.optim.Optimizer, model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+def load_state_tensors(optimizer: torch.optim.Optimizer, model: TransformerLM, tensors: Mapping[str, Tensor]) -> None:
     """Put back what `state_tensors` gave; none at all means an optimizer that has not stepped yet.
 
     Raises: StorageError when a tensor is missing or has another shape.

@@ -7,6 +7,8 @@ speaks for itself (`RankStatus`). Invariant: commands act between two steps, nev
 
 from __future__ import annotations
 
+import json
+import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -15,10 +17,13 @@ from plt_tui.config.hyper import Edit, check_edit, last_edit, lr_at, value_at
 from plt_tui.protocol.commands import Command, status_of
 from plt_tui.protocol.events import Checkpoint, CheckpointFailed, CommandState, Done, Eval, Event, Sample, Step
 from plt_tui.protocol.link import RankEnd
+from plt_tui.protocol.text import safe_line
 from plt_tui.training.agreement import PAUSE_BEAT_S, Agreement
 from plt_tui.training.saver import Saver
 from plt_tui.training.status import StatusReporter
 from plt_tui.training.trainer import Trainer
+
+log = logging.getLogger("plt_tui")
 
 
 class Session:
@@ -129,6 +134,9 @@ class Session:
 
     def _act(self, commands: list[Command]) -> None:
         for command in commands:
+            log.info(
+                "step %d: %s %s by %s", self._trainer.step, command.name, json.dumps(command.args), safe_line(command.actor)
+            )
             self._answer(command, "agreed", self._trainer.step)
             self._actions[command.name](command)
 

@@ -24,7 +24,7 @@ from plt_tui.data.cursor import Batches, EvalWindows
 from plt_tui.data.prepare import Dataset, prepare
 from plt_tui.errors import DataError, NonFiniteLoss, UsageError
 from plt_tui.model.generate import generate
-from plt_tui.model.transformer import build_model
+from plt_tui.model.init import build_model
 from plt_tui.training import checkpoint
 from plt_tui.training.checkpoint import Snapshot, copy_tensors, weights_sha256
 from plt_tui.training.evaluate import EvalResult, evaluate
@@ -166,8 +166,8 @@ class Trainer:
         at = self.step
         prompt = prompt if prompt is not None else str(value_at(self.config, self.edits, "prompt", at))
         tokenizer = self.dataset.tokenizer
-        ids = tokenizer.encode_prompt(prompt)
-        start = torch.from_numpy(ids.astype("int64")).to(self.ranks.device)
+        ids = tokenizer.encode_prompt(prompt).tolist() or [tokenizer.end_of_text or 0]
+        start = torch.tensor(ids, dtype=torch.int64, device=self.ranks.device)
         written = generate(
             self.model,
             start,

@@ -39,9 +39,13 @@ def main(spec: RankSpec, link: RankEnd) -> int:
     link.send(RankStatus(time=time.time(), rank=spec.rank, pid=os.getpid(), doing="importing torch", device=spec.device))
     try:
         _train(spec, link)
+    except PltTuiError as error:
+        log.error("%s", safe_text(str(error)))
+        link.send(_failure(spec, error, error.exit_code, str(error)))
+        return 1
     except Exception as error:  # noqa: BLE001  (the border of the process: every failure becomes one Failed event)
-        link.send(_failure(spec, error))
         log.error("%s", safe_text(traceback.format_exc()))
+        link.send(_failure(spec, error, RankFailed.exit_code, f"{type(error).__name__}: {error}"))
         return 1
     return 0
 
@@ -77,12 +81,40 @@ def _train(spec: RankSpec, link: RankEnd) -> None:
             trainer.edits = edits_from(spec.edits)
             root = checkpoint_root(config, Path(spec.run_dir))
             resumed_from = _resume(trainer, spec, root)
+            _describe(trainer, spec)
             if ranks.is_first:
                 link.send(_run_event(spec, trainer, resumed_from))
             saver = Saver(root, Path(spec.run_dir), config.checkpoint.keep, link.send)
             link.send(Session(trainer, link, status, saver, paused=spec.paused).run())
     finally:
         meeting_file.unlink(missing_ok=True)
+
+
+def _describe(trainer: Trainer, spec: RankSpec) -> None:
+    """Tell the log what was built: the first thing somebody looks for in it."""
+    import torch
+
+    config, dataset = trainer.config, trainer.dataset
+    log.info(
+        "rank %d of %d on %s, %d threads, torch %s", spec.rank, spec.world_size, spec.device, spec.threads, torch.__version__
+    )
+    if spec.rank != 0:
+        return
+    log.info(
+        "data %s: %d tokens to train on, %d held out; %s tokenizer, vocabulary of %d",
+        safe_line(config.data.train),
+        len(dataset.train),
+        len(dataset.eval),
+        dataset.tokenizer.kind,
+        dataset.tokenizer.vocab_size,
+    )
+    log.info(
+        "%d steps of %d sequences of %d tokens, %.2f passes over the data",
+        trainer.target_step,
+        trainer.global_batch,
+        config.data.context,
+        trainer.target_step * trainer.global_batch / trainer.batches.samples_per_epoch,
+    )
 
 
 def checkpoint_root(config: RunConfig, run_dir: Path) -> Path:
@@ -120,13 +152,15 @@ def _resume(trainer: Trainer, spec: RankSpec, root: Path) -> str:
 
 
 def _run_event(spec: RankSpec, trainer: Trainer, resumed_from: str) -> Run:
+    from plt_tui.model.flops import num_params
+
     dataset = trainer.dataset
     return Run(
         time=time.time(),
         name=Path(spec.run_dir).name,
         dir=spec.run_dir,
         world_size=spec.world_size,
-        params=trainer.model.num_params(),
+        params=num_params(trainer.model),
         target_step=trainer.target_step,
         start_step=trainer.step,
         tokens_per_step=trainer.tokens_per_step,
@@ -156,9 +190,7 @@ def _environment(spec: RankSpec, ranks: Ranks) -> dict[str, Any]:
     }
 
 
-def _failure(spec: RankSpec, error: Exception) -> Failed:
-    exit_code = error.exit_code if isinstance(error, PltTuiError) else RankFailed.exit_code
-    message = str(error) if isinstance(error, PltTuiError) else f"{type(error).__name__}: {error}"
+def _failure(spec: RankSpec, error: Exception, exit_code: int, message: str) -> Failed:
     return Failed(
         time=time.time(),
         rank=spec.rank,

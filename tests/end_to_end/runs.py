@@ -11,6 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from plt_tui.config.sources import ENVIRONMENT
+
 PLT_TUI = (sys.executable, "-m", "plt_tui")
 CORPUS = Path(__file__).parents[2] / "data" / "tiny.txt"
 TINY = (
@@ -38,20 +40,22 @@ def options(*sets: str, train: Path = CORPUS) -> list[str]:
 def start(folder: Path, name: str, *sets: str, extra: tuple[str, ...] = ()) -> "subprocess.Popen[str]":
     """A headless run that writes JSON lines to its stdout."""
     command = [*PLT_TUI, "run", "--no-ui", "--json", "--name", name, *options(*sets), *extra]
-    return subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment())
+    with (folder / f"{name}.stderr").open("a") as errors:
+        return subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=errors, text=True, env=environment())
 
 
 def environment() -> dict[str, str]:
     """This process's environment without what would change a run's configuration."""
-    foreign = ("TRAIN_DATA_PATH", "EVAL_DATA_PATH", "EPOCHS", "BATCH_SIZE", "LEARNING_RATE", "METRICS_SERVER_ADDR", "CHECKPOINT_DIR")
-    return {name: value for name, value in os.environ.items() if name not in foreign}
+    return {name: value for name, value in os.environ.items() if name not in ENVIRONMENT}
 
 
 def finish(process: "subprocess.Popen[str]", exit_code: int = 0) -> list[Line]:
-    """All lines of a run that must end with `exit_code`."""
-    out, err = process.communicate(timeout=DEADLINE_S)
-    assert process.returncode == exit_code, f"exit code {process.returncode}\n{out[-2000:]}\n{err[-2000:]}"
-    return [json.loads(line) for line in out.splitlines()]
+    """The remaining lines of a run that must end with `exit_code`."""
+    assert process.stdout is not None
+    with process.stdout:
+        lines = [json.loads(text) for text in process.stdout]
+    assert process.wait(DEADLINE_S) == exit_code, lines[-3:]
+    return lines
 
 
 def train(folder: Path, name: str, *sets: str, exit_code: int = 0, extra: tuple[str, ...] = ()) -> list[Line]:
@@ -67,7 +71,7 @@ def read_until(process: "subprocess.Popen[str]", wanted: Callable[[Line], bool])
         lines.append(json.loads(text))
         if wanted(lines[-1]):
             return lines
-    raise AssertionError(f"the run ended first: {lines[-3:]} {process.communicate()[1]}")
+    raise AssertionError(f"the run ended first: {lines[-3:]}")
 
 
 def command(folder: Path, *words: str, exit_code: int = 0) -> str:

@@ -1,0 +1,65 @@
+"""`show --json`: its keys are a contract, and it is plain JSON for every state."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from plt_tui.control.state import RunState, apply
+from plt_tui.control.summary import json_ready, summary
+from plt_tui.protocol.events import Alert, Checkpoint, End, Eval, Event, Phase, RankStatus, Run, Step
+
+RUN = Run(time=1.0, name="demo", dir="d", world_size=2, params=7, target_step=10, steps_per_epoch=4.0, device="cpu")
+STEP = Step(time=2.0, step=2, loss=float("nan"), lr=0.1, grad_norm=1.0, tokens=64, tokens_per_s=9.0, step_ms=1.0)
+CONTRACT = {"name", "state", "step", "world_size", "ranks", "last", "weights_sha256"}
+
+
+def folded(*events: Event) -> dict[str, Any]:
+    """The summary after `events`."""
+    state = RunState()
+    for event in events:
+        state = apply(state, event)
+    return summary(state, "demo")
+
+
+def test_the_contract_keys_are_there_from_the_beginning() -> None:
+    """A run that has said nothing has every key, as valid JSON."""
+    facts = folded()
+    assert facts.keys() >= CONTRACT
+    assert (facts["name"], facts["state"], facts["step"], facts["last"], facts["ranks"]) == ("demo", "starting", 0, None, [])
+    json.dumps(facts, allow_nan=False)
+
+
+def test_a_live_run_in_numbers() -> None:
+    """State, ranks in order, last step with NaN as text, evaluation, alerts."""
+    facts = folded(
+        RUN,
+        Phase(phase="running"),
+        RankStatus(rank=1, pid=51, doing="training", step=2),
+        RankStatus(rank=0, pid=50, doing="training", step=2),
+        STEP,
+        Eval(step=2, loss=1.5, perplexity=4.5, bits_per_byte=2.0, accuracy=0.5),
+        Alert(topic="disk", text="nearly full"),
+    )
+    assert facts["ranks"] == [{"rank": 0, "pid": 50, "step": 2}, {"rank": 1, "pid": 51, "step": 2}]
+    assert facts["last"] == {"loss": "nan", "lr": 0.1, "tokens_per_s": 9.0}
+    assert (facts["state"], facts["epoch"], facts["accuracy"], facts["exit_code"]) == ("running", 0.5, 0.5, None)
+    assert facts["alerts"] == [{"topic": "disk", "level": "warning", "text": "nearly full"}]
+    json.dumps(facts, allow_nan=False)
+
+
+def test_the_weights_are_those_of_now() -> None:
+    """A checkpoint of another step does not name the present weights; one of this step does, and the end above all."""
+    old = Checkpoint(step=1, path="c1", weights_sha256="old")
+    saved = Checkpoint(step=2, path="c2", weights_sha256="now")
+    end = End(phase="finished", step=2, exit_code=0, weights_sha256="end")
+    assert folded(RUN, old, STEP)["weights_sha256"] == ""
+    assert folded(RUN, old, STEP, saved)["weights_sha256"] == "now"
+    facts = folded(RUN, old, STEP, saved, end)
+    assert (facts["weights_sha256"], facts["state"], facts["exit_code"], facts["eta_s"]) == ("end", "finished", 0, None)
+
+
+def test_json_ready_spells_out_what_json_cannot() -> None:
+    """Non-finite floats at any depth become text; everything else is unchanged."""
+    value = {"a": [1, float("inf"), {"b": (float("-inf"), 0.1)}], "c": None, "d": True, "e": "x"}
+    assert json_ready(value) == {"a": [1, "inf", {"b": ["-inf", 0.1]}], "c": None, "d": True, "e": "x"}

@@ -1,0 +1,34 @@
+"""The formulas of the papers, written plainly in float64: slow, obvious, and sharing no code with the package."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+
+def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+    """Zhang and Sennrich 2019, equation 4."""
+    return x / torch.sqrt((x * x).mean(-1, keepdim=True) + eps) * weight
+
+
+def rotate(x: Tensor, start: int = 0) -> Tensor:
+    """Su et al. 2021, equation 15: one 2 x 2 rotation matrix per position and pair. `x`: (B, T, heads, D)."""
+    out = torch.empty_like(x)
+    head_size = x.shape[-1]
+    for t in range(x.shape[1]):
+        for pair in range(head_size // 2):
+            angle = (start + t) * 10_000.0 ** (-2 * pair / head_size)
+            matrix = torch.tensor([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]], dtype=x.dtype)
+            out[:, t, :, 2 * pair : 2 * pair + 2] = x[:, t, :, 2 * pair : 2 * pair + 2] @ matrix.T
+    return out
+
+
+def causal_attention(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
+    """Vaswani et al. 2017, equation 1, one query at a time. All (B, T, H, D)."""
+    out = torch.empty_like(q)
+    for t in range(q.shape[1]):
+        scores = torch.einsum("bhd,bshd->bhs", q[:, t], k[:, : t + 1]) * scale
+        out[:, t] = torch.einsum("bhs,bshd->bhd", torch.softmax(scores, -1), v[:, : t + 1])
+    return out

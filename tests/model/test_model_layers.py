@@ -1,0 +1,163 @@
+"""Norms, rotary positions, attention and feed-forward against plain float64 versions of their formulas."""
+
+import model_references as references
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from plt_tui.config.schema import ModelSection
+from plt_tui.model import kernels
+from plt_tui.model.layers import (
+    NORM_EPS,
+    CausalSelfAttention,
+    FeedForward,
+    _rotate_real,
+    attention_scale,
+    ffn_width,
+    make_norm,
+    rotary_table,
+    rotate,
+)
+
+CPU = torch.device("cpu")
+
+
+def _randn(*size: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> Tensor:
+    return torch.randn(*size, generator=torch.Generator().manual_seed(seed), dtype=dtype)
+
+
+def _grads(out: Tensor, *inputs: Tensor) -> tuple[Tensor, ...]:
+    return torch.autograd.grad(out, inputs, _randn(*out.shape, seed=99).to(out.dtype))
+
+
+@pytest.mark.parametrize("size", [(2, 3, 8), (5, 8), (2, 3, 4, 8)])
+def test_rms_norm_and_its_gradients_equal_the_formula(size: tuple[int, ...]) -> None:
+    """The fast CPU path gives the values and both gradients of the float64 formula."""
+    x, weight = _randn(*size).requires_grad_(), _randn(8, seed=1).requires_grad_()
+    exact_x, exact_weight = x.detach().double().requires_grad_(), weight.detach().double().requires_grad_()
+    out = kernels.rms_norm(x, weight, NORM_EPS)
+    exact = references.rms_norm(exact_x, exact_weight, NORM_EPS)
+    torch.testing.assert_close(out.double(), exact, rtol=1e-5, atol=1e-6)
+    for grad, exact_grad in zip(_grads(out, x, weight), _grads(exact, exact_x, exact_weight), strict=True):
+        torch.testing.assert_close(grad.double(), exact_grad, rtol=1e-4, atol=1e-5)
+
+
+def test_rms_norm_without_gain_equals_torch() -> None:
+    """Without a weight the fast path and torch's own agree in value and gradient."""
+    x = _randn(2, 3, 4, 8).requires_grad_()
+    out, expected = kernels.rms_norm(x, None, NORM_EPS), F.rms_norm(x, (8,), None, NORM_EPS)
+    torch.testing.assert_close(out, expected)
+    torch.testing.assert_close(_grads(out, x), _grads(expected, x))
+
+
+def test_rms_norm_in_float64_takes_torchs_path_and_agrees() -> None:
+    """Other types than float32 give the same function."""
+    x, weight = _randn(3, 8, dtype=torch.float64), _randn(8, seed=1, dtype=torch.float64)
+    torch.testing.assert_close(kernels.rms_norm(x, weight, NORM_EPS), references.rms_norm(x, weight, NORM_EPS))
+
+
+def test_squared_relu_and_its_gradient_equal_the_formula() -> None:
+    """max(x, 0)^2 and 2 max(x, 0), also at 0."""
+    x = torch.tensor([-2.0, -0.0, 0.0, 0.5, 3.0], requires_grad=True)
+    out = kernels.squared_relu(x)
+    assert out.tolist() == [0.0, 0.0, 0.0, 0.25, 9.0]
+    (grad,) = torch.autograd.grad(out.sum(), x)
+    assert grad.tolist() == [0.0, 0.0, 0.0, 1.0, 6.0]
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_layer_norm_has_a_bias_only_if_asked(bias: bool) -> None:
+    """`model.bias` decides over the bias of layer norms."""
+    names = {name for name, _ in make_norm(ModelSection(norm="layernorm", bias=bias)).named_parameters()}
+    assert names == ({"weight", "bias"} if bias else {"weight"})
+
+
+@pytest.mark.parametrize("start", [0, 7])
+def test_rotation_equals_the_papers_matrices(start: int) -> None:
+    """Each pair is turned by its position's angle, from any start; the compiled form gives the same."""
+    x = _randn(2, 5, 3, 8)
+    table = rotary_table(start, 5, 8, CPU)
+    exact = references.rotate(x.double(), start)
+    torch.testing.assert_close(rotate(x, table).double(), exact, rtol=1e-5, atol=1e-5)
+    real = _rotate_real(x.unflatten(-1, (-1, 2)), table).flatten(-2)
+    torch.testing.assert_close(real.double(), exact, rtol=1e-5, atol=1e-5)
+
+
+def _reference_attention(layer: CausalSelfAttention, shape: ModelSection, x: Tensor) -> Tensor:
+    """`layer` on `x`, float64 (B, T, C), with key-value heads repeated explicitly."""
+    heads = F.linear(x, layer.qkv.weight.double()).unflatten(-1, (-1, layer.head_size))
+    q, k, v = heads.split((layer.heads, layer.kv_heads, layer.kv_heads), dim=2)
+    if shape.qk_norm:
+        ones = torch.ones(layer.head_size, dtype=torch.float64)
+        q, k = (references.rms_norm(part, ones, NORM_EPS) for part in (q, k))
+    if shape.position == "rope":
+        q, k = references.rotate(q), references.rotate(k)
+    repeats = layer.heads // layer.kv_heads
+    k, v = (part.repeat_interleave(repeats, dim=2) for part in (k, v))
+    mixed = references.causal_attention(q, k, v, attention_scale(shape)).flatten(2)
+    return F.linear(mixed, layer.project.weight.double())
+
+
+@pytest.mark.parametrize("kv_heads", [0, 2, 1])
+@pytest.mark.parametrize("position", ["rope", "none"])
+@pytest.mark.parametrize("qk_norm", [True, False])
+def test_attention_equals_the_plain_version(kv_heads: int, position: str, qk_norm: bool) -> None:
+    """Multi-head, grouped-query and multi-query attention, values and input gradient, against float64 one query at a time."""
+    shape = ModelSection.model_validate(
+        {"width": 32, "heads": 4, "kv_heads": kv_heads, "position": position, "qk_norm": qk_norm}
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        layer = CausalSelfAttention(shape)
+    x = _randn(2, 6, 32).requires_grad_()
+    exact_x = x.detach().double().requires_grad_()
+    rotary = rotary_table(0, 6, layer.head_size, CPU) if position == "rope" else None
+    out, exact = layer(x, rotary), _reference_attention(layer, shape, exact_x)
+    torch.testing.assert_close(out.double(), exact, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(_grads(out, x)[0].double(), _grads(exact, exact_x)[0], rtol=1e-3, atol=1e-4)
+
+
+def test_grouped_query_equals_multi_head_with_repeated_keys_and_values() -> None:
+    """Grouped-query attention is multi-head attention whose key and value weights are copies within a group."""
+    grouped = CausalSelfAttention(ModelSection(width=32, heads=4, kv_heads=2))
+    full = CausalSelfAttention(ModelSection(width=32, heads=4))
+    q, k, v = grouped.qkv.weight.detach().unflatten(0, (-1, 8)).split((4, 2, 2))
+    rows = torch.cat((q, k.repeat_interleave(2, 0), v.repeat_interleave(2, 0))).flatten(0, 1)
+    full.load_state_dict({"qkv.weight": rows, "project.weight": grouped.project.weight.detach()})
+    x, rotary = _randn(2, 6, 32), rotary_table(0, 6, 8, CPU)
+    torch.testing.assert_close(grouped(x, rotary), full(x, rotary))
+
+
+@pytest.mark.parametrize(
+    ("activation", "formula"),
+    [
+        ("relu2", lambda x: torch.relu(x) ** 2),
+        ("gelu", lambda x: 0.5 * x * (1 + torch.tanh((2 / torch.pi) ** 0.5 * (x + 0.044715 * x**3)))),
+        (
+            "swiglu",
+            lambda x: x[..., : x.shape[-1] // 2] * torch.sigmoid(x[..., : x.shape[-1] // 2]) * x[..., x.shape[-1] // 2 :],
+        ),
+    ],
+)
+def test_feed_forward_equals_the_formula(activation: str, formula) -> None:
+    """Each activation computes what its paper says."""
+    layer = FeedForward(ModelSection.model_validate({"width": 8, "heads": 2, "activation": activation}))
+    x = _randn(3, 8)
+    up, down = layer.up.weight.double(), layer.down.weight.double()
+    torch.testing.assert_close(layer(x).double(), formula(x.double() @ up.T) @ down.T, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("keys", "expected"),
+    [
+        ({"width": 128}, 512),
+        ({"width": 128, "activation": "swiglu"}, 352),
+        ({"width": 768, "activation": "swiglu"}, 2048),
+        ({"width": 128, "ffn": 100}, 100),
+        ({"width": 128, "ffn": 100, "activation": "swiglu"}, 100),
+    ],
+)
+def test_feed_forward_width_follows_the_documented_rule(keys: dict[str, object], expected: int) -> None:
+    """4 C, 8/3 C rounded up to 32 for swiglu, or the given width."""
+    assert ffn_width(ModelSection.model_validate(keys)) == expected

@@ -1,0 +1,173 @@
+"""The whole model: causality, loss, scores, tied weights, published sizes, and that it learns."""
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from plt_tui.config.presets import PRESETS
+from plt_tui.config.schema import ModelSection
+from plt_tui.model import transformer
+from plt_tui.model.flops import num_params
+from plt_tui.model.init import build_model
+from plt_tui.model.transformer import TransformerLM
+
+TINY = {"layers": 2, "width": 32, "heads": 4}
+SHAPES = {
+    "default": ModelSection(**TINY),
+    "gpt2": ModelSection.model_validate({**PRESETS["gpt2"], **TINY}),
+    "llama": ModelSection.model_validate({**PRESETS["llama-1b"], **TINY, "kv_heads": 2, "ffn": 48}),
+    "no positions": ModelSection(**TINY, position="none"),
+}
+VOCAB, CONTEXT = 17, 12
+
+
+def _model(shape: ModelSection) -> TransformerLM:
+    """A built model whose zero projections are disturbed, so that every part has a say in the logits."""
+    model = build_model(shape, vocab_size=VOCAB, context=CONTEXT, seed=1)
+    generator = torch.Generator().manual_seed(2)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
+    return model
+
+
+def _ids(rows: int, length: int, seed: int = 0) -> Tensor:
+    return torch.randint(VOCAB, (rows, length), generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.fixture(params=SHAPES)
+def model(request: pytest.FixtureRequest) -> TransformerLM:
+    """One model of each family."""
+    return _model(SHAPES[request.param])
+
+
+def test_a_later_token_never_changes_earlier_logits(model: TransformerLM) -> None:
+    """Changing token t leaves the logits before t as they were, and changes those at t."""
+    ids = _ids(2, CONTEXT)
+    before = model(ids)
+    for t in (1, CONTEXT // 2, CONTEXT - 1):
+        changed = ids.clone()
+        changed[:, t] = (changed[:, t] + 1) % VOCAB
+        after = model(changed)
+        torch.testing.assert_close(after[:, :t], before[:, :t], rtol=0, atol=1e-6)
+        assert (after[:, t] - before[:, t]).abs().max() > 1e-3
+
+
+def test_cached_logits_equal_those_of_the_whole_row(model: TransformerLM) -> None:
+    """A prompt and then one token at a time, through the cache, gives the logits of one full pass."""
+    ids = _ids(2, CONTEXT)
+    past = model.new_past()
+    parts = [model.hidden(ids[:, :5], past), *(model.hidden(ids[:, t : t + 1], past) for t in range(5, CONTEXT))]
+    torch.testing.assert_close(torch.cat(parts, dim=1), model.hidden(ids), rtol=1e-4, atol=1e-5)
+
+
+def test_order_matters_unless_positions_are_off() -> None:
+    """Swapping two earlier tokens changes the last logits of one block exactly when positions enter."""
+    for position, matters in (("rope", True), ("learned", True), ("none", False)):
+        model = _model(ModelSection.model_validate({**TINY, "layers": 1, "position": position}))
+        ids = torch.tensor([[1, 2, 3, 4]])
+        difference = (model(ids)[:, -1] - model(ids[:, [1, 0, 2, 3]])[:, -1]).abs().max()
+        assert (difference > 1e-4) == matters
+
+
+def test_loss_is_the_mean_cross_entropy_of_the_logits(model: TransformerLM) -> None:
+    """With targets the model returns a float32 scalar equal to F.cross_entropy over all positions."""
+    ids, targets = _ids(3, 7), _ids(3, 7, seed=1)
+    loss = model(ids, targets)
+    assert loss.shape == ()
+    assert loss.dtype == torch.float32
+    torch.testing.assert_close(loss, F.cross_entropy(model(ids).flatten(0, 1), targets.flatten()))
+
+
+def test_loss_is_float32_and_close_under_bf16_autocast(model: TransformerLM) -> None:
+    """Autocast changes the loss by rounding only, and the gradient reaches every parameter in float32."""
+    ids, targets = _ids(3, 7), _ids(3, 7, seed=1)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss = model(ids, targets)
+    loss.backward()
+    assert loss.dtype == torch.float32
+    torch.testing.assert_close(loss, model(ids, targets), rtol=0.02, atol=0.02)
+    assert all(p.grad is not None and p.grad.dtype == torch.float32 for p in model.parameters())
+
+
+def test_token_losses_sum_what_forward_averages(model: TransformerLM, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Loss sum and hits are those of the whole batch, also when it is taken row by row."""
+    ids, targets = _ids(5, 7), _ids(5, 7, seed=1)
+    expected_hits = int((model(ids).argmax(-1) == targets).sum())
+    expected_loss = 35 * model(ids, targets).double()
+    for limit in (2**24, 2 * 7 * VOCAB, 1):
+        monkeypatch.setattr(transformer, "SCORE_LOGITS", limit)
+        score = model.token_losses(ids, targets)
+        assert score.loss_sum.dtype == torch.float64
+        torch.testing.assert_close(score.loss_sum, expected_loss, rtol=1e-5, atol=1e-5, check_dtype=True)
+        assert int(score.num_correct) == expected_hits
+
+
+def test_every_parameter_gets_a_gradient_and_none_is_a_buffer(model: TransformerLM) -> None:
+    """Nothing is unused (data-parallel training would wait for it), and there is no buffer to broadcast."""
+    model(_ids(2, CONTEXT), _ids(2, CONTEXT, seed=1)).backward()
+    assert all(parameter.grad is not None for parameter in model.parameters())
+    assert list(model.buffers()) == []
+
+
+@pytest.mark.parametrize(
+    ("preset", "vocab_size", "context", "published"),
+    [
+        ("gpt2", 50257, 1024, 124_439_808),
+        ("gpt2-medium", 50257, 1024, 354_823_168),
+        ("gpt2-large", 50257, 1024, 774_030_080),
+        ("gpt2-xl", 50257, 1024, 1_557_611_200),
+        ("llama-1b", 32000, 2048, 1_100_048_384),
+    ],
+)
+def test_presets_have_the_published_number_of_parameters(preset: str, vocab_size: int, context: int, published: int) -> None:
+    """GPT-2 as released (hub model cards), TinyLlama 1.1B as released."""
+    with torch.device("meta"):
+        model = TransformerLM(ModelSection.model_validate(PRESETS[preset]), vocab_size=vocab_size, context=context)
+    assert num_params(model) == published
+
+
+def test_tied_embedding_is_one_tensor_with_one_name() -> None:
+    """Tying shares storage, and the state dict names it once (safetensors refuses aliases)."""
+    tied = _model(ModelSection(**TINY, tie_embeddings=True))
+    assert tied.output_weight is tied.embedding.weight
+    pointers = [value.data_ptr() for value in tied.state_dict().values()]
+    assert len(set(pointers)) == len(pointers)
+    untied = _model(ModelSection(**TINY))
+    assert untied.output_weight.data_ptr() != untied.embedding.weight.data_ptr()
+
+
+def test_dropout_acts_in_training_only() -> None:
+    """With dropout two training passes differ, two evaluation passes do not."""
+    model = _model(ModelSection(**TINY, dropout=0.5))
+    ids = _ids(2, CONTEXT)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        assert not torch.equal(model(ids), model(ids))
+    model.eval()
+    assert torch.equal(model(ids), model(ids))
+
+
+def test_a_row_longer_than_the_context_is_refused(model: TransformerLM) -> None:
+    """Too many tokens are our own mistake and stop at once, for every kind of position."""
+    with pytest.raises(AssertionError, match=f"{CONTEXT + 1} tokens in a context of {CONTEXT}"):
+        model(_ids(1, CONTEXT + 1))
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_planted_batch_is_learned_by_heart(name: str) -> None:
+    """A few hundred steps on one batch bring the loss from ln V to nearly zero."""
+    model = build_model(SHAPES[name], vocab_size=VOCAB, context=CONTEXT, seed=1)
+    row = torch.randperm(VOCAB, generator=torch.Generator().manual_seed(3))[: CONTEXT + 1]
+    ids, targets = row[None, :-1], row[None, 1:]
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    assert model(ids, targets).item() > 0.6 * math.log(VOCAB)
+    for _ in range(100):
+        optimizer.zero_grad()
+        loss = model(ids, targets)
+        loss.backward()
+        optimizer.step()
+    assert loss.item() < 0.01

@@ -1,0 +1,237 @@
+"""The metrics server over real connections: its answers, its guard on every route, its port."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import aiohttp
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from plt_tui.errors import UsageError
+from plt_tui.protocol.events import Checkpoint, Eval, Gauges, Logs, RankStatus, Sample
+from plt_tui.server.guard import HEADERS
+from plt_tui.server.http import serve_http
+from tests.server.hub_fakes import DEADLINE_S, FakeHub
+
+
+@asynccontextmanager
+async def served(hub: FakeHub, address: str = "127.0.0.1:0") -> AsyncIterator[str]:
+    """A server for `hub`; its URL."""
+    server = await serve_http(hub, address, name="demo")
+    try:
+        yield server.url
+    finally:
+        await server.close()
+
+
+@pytest.fixture
+async def url(hub: FakeHub) -> AsyncIterator[str]:
+    """A server on a free port."""
+    async with served(hub) as url:
+        yield url
+
+
+@pytest.fixture
+async def web(url: str) -> AsyncIterator[aiohttp.ClientSession]:
+    """A client of that server."""
+    async with aiohttp.ClientSession(url, timeout=aiohttp.ClientTimeout(total=DEADLINE_S)) as session:
+        yield session
+
+
+async def get(web: aiohttp.ClientSession, path: str) -> Any:
+    """The JSON at `path`, strictly read."""
+    async with web.get(path) as response:
+        assert (response.status, response.content_type) == (200, "application/json")
+        return json.loads(await response.text(), parse_constant=pytest.fail)
+
+
+async def routes(web: aiohttp.ClientSession) -> list[str]:
+    """Every route that the index names, and the index."""
+    return ["/", *(await get(web, "/"))["routes"]]
+
+
+async def test_the_index_tells_every_route(web: aiohttp.ClientSession) -> None:
+    """`/` names the run and each route with a sentence."""
+    index = await get(web, "/")
+    assert index["name"] == "demo"
+    assert {"/metrics", "/api/v1/run", "/api/v1/stream"} <= index["routes"].keys()
+    assert all(index["routes"].values())
+
+
+async def test_the_run_and_what_it_said(hub: FakeHub, web: aiohttp.ClientSession) -> None:
+    """Each route gives its part of the feed, newest last, NaN as text."""
+    hub.begin()
+    hub.train(1, 5)
+    for step in (2, 4):
+        hub.feed.publish(Eval(step=step, loss=float("nan"), perplexity=7.0, bits_per_byte=3.0, accuracy=0.4))
+        hub.feed.publish(Sample(step=step, prompt="The ", text="end"))
+        hub.feed.publish(Checkpoint(step=step, path=f"checkpoints/{step}"))
+    hub.feed.publish(Logs(lines=[[float(n), "rank 0", "INFO", f"line {n}"] for n in range(5)]))
+    hub.feed.publish(Gauges(cores=[float("nan")], memory_used_bytes=1, memory_total_bytes=2, gpus=[]))
+    hub.feed.publish(RankStatus(rank=0, pid=9, doing="training", step=5))
+    run = await get(web, "/api/v1/run")
+    assert (run["name"], run["state"], run["step"], run["last"]["loss"]) == ("demo", "starting", 5, 2.5)
+    assert [event["step"] for event in await get(web, "/api/v1/evals")] == [2, 4]
+    assert (await get(web, "/api/v1/evals?last=1"))[0]["loss"] == "nan"
+    assert [event["text"] for event in await get(web, "/api/v1/samples")] == ["end", "end"]
+    assert [event["path"] for event in await get(web, "/api/v1/checkpoints")] == ["checkpoints/2", "checkpoints/4"]
+    assert [event["kind"] for event in await get(web, "/api/v1/journal?last=3")] == ["eval", "sample", "checkpoint"]
+    assert await get(web, "/api/v1/logs?lines=1") == [{"time": 4.0, "source": "rank 0", "level": "INFO", "text": "line 4"}]
+    gauges = await get(web, "/api/v1/gauges")
+    assert (gauges["machine"]["cores"], gauges["ranks"][0]["doing"]) == (["nan"], "training")
+
+
+async def test_a_run_that_said_nothing_has_answers_too(web: aiohttp.ClientSession) -> None:
+    """No route fails before the first event."""
+    for path in await routes(web):
+        if path not in ("/metrics", "/api/v1/stream"):
+            await get(web, path)
+
+
+async def test_metrics_by_range_and_points(hub: FakeHub, web: aiohttp.ClientSession) -> None:
+    """Rows as they are, a range of steps, and buckets with their extremes."""
+    hub.train(1, 9, loss=0.1 + 0.2)
+    hub.train(10, 10, loss=9.0)
+    everything = await get(web, "/api/v1/metrics")
+    assert (everything["rows"], everything["columns"]["loss"][0], everything["max"]) == (10, 0.1 + 0.2, None)
+    assert (await get(web, "/api/v1/metrics?from=3&to=5"))["columns"]["step"] == [3, 4, 5]
+    few = await get(web, "/api/v1/metrics?points=2")
+    assert (few["columns"]["step"], few["max"]["loss"]) == ([5, 10], [0.1 + 0.2, 9.0])
+
+
+async def test_a_long_history_is_summarised_unasked(hub: FakeHub, web: aiohttp.ClientSession) -> None:
+    """Without `points`, or with too many, an answer stays bounded."""
+    hub.fill(50_000)
+    assert (await get(web, "/api/v1/metrics"))["points"] == 2_000
+    assert (await get(web, "/api/v1/metrics?points=999999"))["points"] == 5_000
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "metrics?points=0",
+        "metrics?from=-1",
+        "metrics?to=nan",
+        "logs?lines=x",
+        "evals?last=",
+        "journal?last=1e3",
+        "logs?lines=٣",
+    ],
+)
+async def test_a_bad_parameter_is_named(web: aiohttp.ClientSession, query: str) -> None:
+    """400 with the parameter, the value seen and what is allowed."""
+    async with web.get(f"/api/v1/{query}") as response:
+        assert response.status == 400
+        assert (await response.json())["error"].startswith(query.split("?")[1].split("=")[0] + "=")
+
+
+async def test_prometheus_text(hub: FakeHub, web: aiohttp.ClientSession) -> None:
+    """`/metrics` is what Prometheus' own reader understands, with its content type."""
+    hub.train(1, 1)
+    async with web.get("/metrics") as response:
+        assert response.content_type == "text/plain"
+        families = {family.name for family in text_string_to_metric_families(await response.text())}
+    assert {"plt_tui_train_loss", "plt_tui_step"} <= families
+
+
+FOREIGN = [
+    (421, "GET", {"Host": "evil.example"}),
+    (403, "GET", {"Origin": "http://evil.example"}),
+    (403, "GET", {"Sec-Fetch-Site": "cross-site"}),
+    (405, "POST", {}),
+    (405, "DELETE", {}),
+    (405, "OPTIONS", {}),
+    (421, "POST", {"Host": "evil.example", "Content-Type": "text/plain"}),
+]
+UPGRADE = {"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13", "Sec-WebSocket-Key": "x" * 22 + "=="}
+
+
+@pytest.mark.parametrize(("status", "method", "headers"), FOREIGN, ids=str)
+async def test_every_route_is_behind_the_guard(
+    web: aiohttp.ClientSession, status: int, method: str, headers: dict[str, str]
+) -> None:
+    """A foreign Host, a foreign origin and every writing method are refused on all routes, upgrades and unknown paths too."""
+    for path in [*await routes(web), "/unknown", "/api/v1/../../etc/passwd", "/api/v1/run/"]:
+        for upgrade in ({}, UPGRADE):
+            async with web.request(
+                method, path, headers={**headers, **upgrade}, data=b"x" if method == "POST" else None
+            ) as response:
+                assert response.status == status, path
+                assert HEADERS.items() <= dict(response.headers).items()
+                assert "Access-Control-Allow-Origin" not in response.headers
+                assert (await response.json())["error"]
+
+
+async def test_every_answer_carries_the_headers(web: aiohttp.ClientSession) -> None:
+    """Also errors: no sniffing, no scripts, no frames, no cache."""
+    for path in [*await routes(web), "/unknown", "/api/v1/metrics?points=x"]:
+        async with web.get(path) as response:
+            assert HEADERS.items() <= dict(response.headers).items(), path
+
+
+async def test_unknown_paths_are_404_as_json(web: aiohttp.ClientSession) -> None:
+    """Like every other refusal."""
+    async with web.get("/favicon.ico") as response:
+        assert (response.status, response.content_type) == (404, "application/json")
+
+
+async def test_head_has_no_body(web: aiohttp.ClientSession) -> None:
+    """HEAD is answered like GET, without the body."""
+    async with web.head("/api/v1/run") as response:
+        assert (response.status, await response.read()) == (200, b"")
+
+
+@pytest.mark.parametrize(
+    "junk",
+    [b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", b"GET / HTTP/1.1\r\n\r\n", b"GET " + b"a" * 9000 + b"\r\n\r\n"],
+)
+async def test_what_is_no_request_gets_an_error(url: str, web: aiohttp.ClientSession, junk: bytes) -> None:
+    """TLS greetings, a missing Host and endless lines get a 4xx and the end; the server goes on."""
+    host, port = url.removeprefix("http://").split(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(junk)
+    status = int((await asyncio.wait_for(reader.readline(), DEADLINE_S)).split()[1])
+    writer.close()
+    await writer.wait_closed()
+    assert 400 <= status < 500
+    await get(web, "/api/v1/run")
+
+
+async def test_a_taken_port_is_replaced_by_a_free_one(hub: FakeHub) -> None:
+    """The server then listens on another port of the same host and says which."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        async with served(hub, f"127.0.0.1:{port}") as url, aiohttp.ClientSession(url) as web:
+            assert url.startswith("http://127.0.0.1:")
+            assert not url.endswith(f":{port}")
+            assert (await get(web, "/"))["name"] == "demo"
+
+
+async def test_localhost_is_served_under_its_name(hub: FakeHub) -> None:
+    """The URL says what was configured."""
+    async with served(hub, "localhost:0") as url, aiohttp.ClientSession(url) as web:
+        assert url.startswith("http://localhost:")
+        assert (await get(web, "/"))["name"] == "demo"
+
+
+@pytest.mark.parametrize("address", ["0.0.0.0:0", "127.0.0.1", "[::]:0"])
+async def test_an_address_that_will_not_do_is_refused_before_listening(hub: FakeHub, address: str) -> None:
+    """The error names the setting."""
+    with pytest.raises(UsageError, match=r"metrics\.address"):
+        await serve_http(hub, address, name="demo")
+
+
+async def test_closing_ends_idle_connections(hub: FakeHub) -> None:
+    """A kept-alive connection does not hold the server open."""
+    server = await serve_http(hub, "127.0.0.1:0", name="demo")
+    async with aiohttp.ClientSession(server.url) as web:
+        await get(web, "/")
+        await asyncio.wait_for(server.close(), DEADLINE_S)
+        with pytest.raises(aiohttp.ClientError):
+            await web.get("/")

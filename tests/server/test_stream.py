@@ -1,0 +1,217 @@
+"""One client's way through the feed: order, bounds, pace."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from plt_tui.control.feed import Feed
+from plt_tui.protocol.events import (
+    CaughtUp,
+    Checkpoint,
+    CommandStatus,
+    End,
+    Eval,
+    Event,
+    Gauges,
+    Logs,
+    Phase,
+    Sample,
+    Step,
+    Steps,
+)
+from plt_tui.server.stream import BATCH_ROWS, FRAME_S, Follower, Reader
+from tests.server.hub_fakes import FakeHub
+
+
+def told(events: list[Event]) -> list[str]:
+    """Events in short: "run", "1-3" for a block of steps 1 to 3, "eval 3"."""
+    words = []
+    for event in events:
+        if isinstance(event, Steps):
+            steps = event.column("step")
+            words.append(f"{steps[0]:.0f}-{steps[-1]:.0f}")
+        else:
+            step = getattr(event, "step", None)
+            words.append(event.kind if step is None else f"{event.kind} {step}")
+    return words
+
+
+def eval_at(step: int) -> Eval:
+    """An evaluation at `step`."""
+    return Eval(step=step, loss=2.0, perplexity=7.0, bits_per_byte=3.0, accuracy=0.4)
+
+
+def status(name: str, state: str, step: int) -> CommandStatus:
+    """A command at a point of its life."""
+    args = {"name": "grad_clip", "value": 1.0} if name == "set" else {}
+    return CommandStatus(id="c", name=name, args=args, actor="me", status=state, step=step)
+
+
+def test_steps_go_out_before_what_happened_after_them() -> None:
+    """Each event is given behind the steps it follows, although the feed keeps steps and events apart."""
+    hub = FakeHub()
+    hub.begin()
+    hub.train(1, 6)
+    for event in (eval_at(2), status("set", "applied", 4), Checkpoint(step=4, path="c"), Sample(step=5, prompt="", text="")):
+        hub.feed.publish(event)
+    assert told(Reader(hub.feed).read()) == [
+        "run",
+        "1-2",
+        "eval 2",
+        "3-3",
+        "command 4",
+        "4-4",
+        "checkpoint 4",
+        "5-5",
+        "sample 5",
+        "6-6",
+    ]
+
+
+@pytest.mark.parametrize("end_step", [0, 3])
+def test_end_goes_out_behind_the_last_step(end_step: int) -> None:
+    """No step follows the end of the run, whatever step the end claims."""
+    hub = FakeHub()
+    hub.begin()
+    hub.train(1, 3)
+    hub.feed.publish(End(phase="failed", step=end_step, exit_code=4))
+    assert told(Reader(hub.feed).read()) == ["run", "1-3", f"end {end_step}"]
+
+
+def test_steps_of_a_later_session_stay_behind_its_beginning() -> None:
+    """After a resume from step 2, an event of the first session at step 4 does not pull in the second session's steps."""
+    hub = FakeHub()
+    hub.begin()
+    hub.train(1, 4)
+    hub.feed.publish(eval_at(4))
+    hub.feed.publish(End(phase="stopped", step=4, exit_code=130))
+    hub.begin(start_step=2)
+    hub.train(3, 5)
+    expected = ["run", "1-2", "eval 4", "end 4", "run", "3-5"]
+    assert told(Reader(hub.feed).read()) == expected
+
+
+def test_a_command_whose_step_is_unknown_does_not_wait_for_steps() -> None:
+    """A requested command (step -1) is given at its place among the events, before the open steps."""
+    hub = FakeHub()
+    hub.train(1, 2)
+    hub.feed.publish(status("pause", "requested", -1))
+    assert told(Reader(hub.feed).read()) == ["command -1", "1-2"]
+
+
+def test_rows_come_again_after_a_cut() -> None:
+    """A reader that has seen steps which a restart took back gets the history again from its first row."""
+    hub = FakeHub()
+    hub.begin()
+    hub.train(1, 5)
+    reader = Reader(hub.feed)
+    reader.read()
+    hub.begin(start_step=3)
+    hub.train(4, 4)
+    assert told(reader.read()) == ["1-3", "run", "4-4"]
+    assert reader.read() == []
+
+
+def test_a_batch_is_bounded_and_nothing_is_lost() -> None:
+    """A long history comes in batches of at most BATCH_ROWS steps, every row once, the events at their places."""
+    rows = 2 * BATCH_ROWS + 7
+    feed = Feed()
+    hub = FakeHub()
+    hub.feed = feed
+    hub.fill(rows)
+    feed.publish(eval_at(BATCH_ROWS + 5))
+    feed.publish(End(phase="finished", step=rows, exit_code=0))
+    reader, batches = Reader(feed), list[list[Event]]()
+    while not batches or reader.is_behind:
+        batches.append(reader.read())
+    assert [told(batch) for batch in batches] == [
+        [f"1-{BATCH_ROWS}"],
+        [f"{BATCH_ROWS + 1}-{BATCH_ROWS + 5}", f"eval {BATCH_ROWS + 5}", f"{BATCH_ROWS + 6}-{2 * BATCH_ROWS}"],
+        [f"{2 * BATCH_ROWS + 1}-{rows}", f"end {rows}"],
+    ]
+
+
+async def test_history_then_caught_up_then_live(hub: FakeHub) -> None:
+    """The first frames end with CaughtUp, once; what is published later comes behind it."""
+    hub.begin()
+    hub.train(1, 2)
+    follower = Follower(hub.feed)
+    frames = follower.frames()
+    assert told(await frames.__anext__()) == ["run", "1-2", "caught_up"]
+    hub.train(3, 3)
+    assert told(await frames.__anext__()) == ["3-3"]
+    follower.close()
+
+
+async def test_an_empty_feed_is_caught_up_at_once(hub: FakeHub) -> None:
+    """A view that attaches before anything was said still learns that it is live."""
+    follower = Follower(hub.feed)
+    assert await follower.frames().__anext__() == [CaughtUp()]
+    follower.close()
+
+
+async def test_measurements_are_gathered_into_frames(hub: FakeHub) -> None:
+    """A burst of steps, gauges and logs over a fifth of a second makes about FRAME_S-spaced frames, not one per event."""
+    follower = Follower(hub.feed)
+    frames = follower.frames()
+    await frames.__anext__()
+    loop = asyncio.get_running_loop()
+
+    async def burst() -> None:
+        for step in range(1, 101):
+            hub.train(step, step)
+            hub.feed.publish(Gauges(cores=[], memory_used_bytes=0, memory_total_bytes=0, gpus=[]))
+            hub.feed.publish(Logs(lines=[[0.0, "hub", "INFO", "x"]]))
+            await asyncio.sleep(0.002)
+
+    began, count, seen = loop.time(), 0, 0
+    writing = asyncio.create_task(burst())
+    while seen < 100:
+        batch = await frames.__anext__()
+        count += 1
+        seen += sum(event.count for event in batch if isinstance(event, Steps))
+    await writing
+    assert count <= (loop.time() - began) / FRAME_S + 2
+    follower.close()
+
+
+async def test_a_command_status_does_not_wait_for_the_frame(hub: FakeHub) -> None:
+    """A status published just after a frame of steps is given without the frame's pause."""
+    follower = Follower(hub.feed)
+    frames = follower.frames()
+    await frames.__anext__()
+    hub.train(1, 1)
+    await frames.__anext__()
+    waits = []
+    for turn in range(10):
+        started = asyncio.get_running_loop().time()
+        hub.feed.publish(status("pause", "applied", 1 + turn))
+        assert "command" in told(await frames.__anext__())[0]
+        waits.append(asyncio.get_running_loop().time() - started)
+    assert min(waits) < FRAME_S / 5
+    follower.close()
+
+
+async def test_finish_ends_the_frames_after_the_last_word(hub: FakeHub) -> None:
+    """What was said before `finish`, also while a frame was being sent, is still given; then the frames end."""
+    follower = Follower(hub.feed)
+    frames = follower.frames()
+    await frames.__anext__()
+    hub.feed.publish(Phase(phase="stopping"))
+    assert told(await frames.__anext__()) == ["phase 0"]
+    hub.feed.publish(End(phase="stopped", step=0, exit_code=130))
+    follower.finish()
+    assert [told(batch) async for batch in frames] == [["end 0"]]
+    follower.close()
+
+
+def test_step_events_and_blocks_agree() -> None:
+    """A block holds the published steps bit for bit."""
+    hub = FakeHub()
+    hub.train(1, 3, loss=0.1 + 0.2)
+    block = Reader(hub.feed).read()[0]
+    assert isinstance(block, Steps)
+    assert list(block.column("loss")) == [0.1 + 0.2] * 3
+    assert isinstance(hub.feed.state.last_step, Step)

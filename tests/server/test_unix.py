@@ -1,0 +1,323 @@
+"""The Unix socket: its protocol, its refusals, and that one client never disturbs another."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import socket
+import stat
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from plt_tui.errors import StorageError, UsageError
+from plt_tui.protocol.events import End, Eval
+from plt_tui.server.unix import UnixDoor, is_allowed, peer_uid, read_hello, serve_unix
+from tests.server.hub_fakes import DEADLINE_S, FakeHub, until
+
+HELLO = {"op": "hello", "actor": "test ana@box", "readonly": False, "version": 1}
+ROWS = 200_000
+"""As JSON far more than a socket's buffers hold."""
+
+
+class Line:
+    """A raw client: bytes out, JSON lines in."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader = reader
+        self.writer = writer
+
+    async def say(self, *messages: bytes | dict[str, Any]) -> None:
+        for message in messages:
+            self.writer.write(message if isinstance(message, bytes) else json.dumps(message).encode() + b"\n")
+        await self.writer.drain()
+
+    async def hear(self) -> dict[str, Any] | None:
+        """The next line; None at the end."""
+        line = await asyncio.wait_for(self.reader.readline(), DEADLINE_S)
+        return json.loads(line) if line else None
+
+    async def hear_until(self, kind: str) -> dict[str, Any]:
+        while True:
+            line = await self.hear()
+            assert line is not None, f"no {kind} before the end"
+            if line["kind"] == kind:
+                return line
+
+
+@asynccontextmanager
+async def opened(hub: FakeHub, folder: Path, stall_s: float = DEADLINE_S) -> AsyncIterator[UnixDoor]:
+    """The open door of `hub`, and no socket file afterwards."""
+    door = await serve_unix(hub, folder / "hub.sock", stall_s=stall_s)
+    try:
+        yield door
+    finally:
+        await door.close()
+        assert not door.path.exists()
+
+
+@pytest.fixture
+async def door(hub: FakeHub, tmp_path: Path) -> AsyncIterator[UnixDoor]:
+    """A door that drops nobody during a test."""
+    async with opened(hub, tmp_path) as door:
+        yield door
+
+
+@asynccontextmanager
+async def connected(path: Path, *hello: bytes | dict[str, Any]) -> AsyncIterator[Line]:
+    """A client that has said `hello`."""
+    reader, writer = await asyncio.open_unix_connection(path, limit=2**24)
+    try:
+        line = Line(reader, writer)
+        await line.say(*(hello or (HELLO,)))
+        yield line
+    finally:
+        writer.close()
+        with suppress(ConnectionError):
+            await writer.wait_closed()
+
+
+@contextmanager
+def deaf(path: Path) -> Iterator[socket.socket]:
+    """A client that says hello and reads nothing."""
+    with socket.socket(socket.AF_UNIX) as raw:
+        raw.connect(str(path))
+        raw.sendall(json.dumps(HELLO).encode() + b"\n")
+        yield raw
+
+
+def unread_bytes(door: UnixDoor) -> int:
+    """Most bytes that the hub holds for one client."""
+    return max((client.transport.get_write_buffer_size() for client in door._clients.values()), default=0)
+
+
+def command(name: str, **args: Any) -> dict[str, Any]:
+    """A message with a command."""
+    return {"op": "command", "command": {"id": f"id-{name}", "name": name, "args": args, "actor": "root"}}
+
+
+async def test_a_client_gets_history_then_live(hub: FakeHub, door: UnixDoor) -> None:
+    """History in natural order, then caught_up, then what happens now."""
+    hub.begin()
+    hub.train(1, 3)
+    async with connected(door.path) as client:
+        assert [(await client.hear())["kind"] for _ in range(3)] == ["run", "steps", "caught_up"]
+        hub.feed.publish(Eval(step=3, loss=float("nan"), perplexity=1.0, bits_per_byte=1.0, accuracy=0.5))
+        assert (await client.hear())["loss"] == "nan"
+
+
+async def test_a_command_reaches_the_hub_with_the_actor_of_the_hello(hub: FakeHub, door: UnixDoor) -> None:
+    """The actor is who said hello, made safe and cut to 64 characters; what the command claims does not count."""
+    async with connected(door.path, HELLO | {"actor": "tui \x1b[1m" + "a" * 100}) as client:
+        await client.say(command("pause"))
+        answer = await client.hear_until("command")
+    assert (answer["id"], answer["status"]) == ("id-pause", "applied")
+    assert hub.commands[0].actor.startswith("tui \\x1b[1maaa")
+    assert len(hub.commands[0].actor) == 64
+
+
+@pytest.mark.parametrize(
+    ("hello", "asked", "reason"),
+    [
+        (HELLO, command("undo"), "nothing to \\x1b[31mundo"),
+        (HELLO, command("dance"), "unknown command 'dance'"),
+        (HELLO, command("pause", speed=1), "unknown argument 'speed'"),
+        (HELLO | {"readonly": True}, command("pause"), "this view is read-only"),
+    ],
+    ids=["by the hub", "unknown verb", "unknown argument", "read-only"],
+)
+async def test_a_refusal_goes_to_the_one_who_asked(
+    hub: FakeHub, door: UnixDoor, hello: dict[str, Any], asked: dict[str, Any], reason: str
+) -> None:
+    """A refused command is answered to its sender with the reason, the hub did nothing, and the line stays open."""
+    async with connected(door.path) as other, connected(door.path, hello) as client:
+        await other.hear_until("caught_up")
+        await client.say(asked)
+        answer = await client.hear_until("command")
+        assert answer["status"] == "refused"
+        assert reason in answer["reason"]
+        assert hub.commands == []
+        hub.begin()
+        assert (await client.hear_until("run"))["name"] == "demo"
+        assert (await other.hear())["kind"] == "run"
+
+
+BAD_LINES = {
+    "64 KiB and one byte": b"x" * (64 * 1024 + 1) + b"\n",
+    "endless line": b"x" * 300_000,
+    "bad UTF-8": b'{"op":"command\xff"}\n',
+    "depth bomb": b"[" * 65_000 + b"\n",
+    "not JSON": b"GET / HTTP/1.1\n",
+    "unknown op": b'{"op":"eval"}\n',
+    "no op": b"{}\n",
+    "command without id": b'{"op":"command","command":{"name":"pause"}}\n',
+    "command of a wrong type": b'{"op":"command","command":7}\n',
+    "hello twice": json.dumps(HELLO).encode() + b"\n",
+}
+
+
+@pytest.mark.parametrize("bad", BAD_LINES.values(), ids=BAD_LINES)
+async def test_a_broken_line_ends_that_connection_only(hub: FakeHub, door: UnixDoor, bad: bytes) -> None:
+    """One alert says what was wrong, then the connection closes; another client keeps its line and its commands."""
+    async with connected(door.path) as other, connected(door.path) as client:
+        await other.hear_until("caught_up")
+        await client.hear_until("caught_up")
+        await client.say(bad)
+        alert = await client.hear()
+        assert alert is not None
+        assert (alert["kind"], alert["topic"]) == ("alert", "protocol")
+        client.writer.write_eof()
+        assert await client.hear() is None
+        await other.say(command("pause"))
+        assert (await other.hear())["kind"] == "command"
+
+
+@pytest.mark.parametrize(
+    "hello",
+    [
+        b"\xff\n",
+        b"{}\n",
+        HELLO | {"version": 2},
+        HELLO | {"actor": 5},
+        HELLO | {"readonly": "no"},
+        command("pause"),
+        b"y" * 70_000,
+    ],
+)
+async def test_nothing_is_told_before_a_proper_hello(hub: FakeHub, door: UnixDoor, hello: bytes | dict[str, Any]) -> None:
+    """Who does not introduce itself gets one alert and no event, and its command is not taken."""
+    hub.begin()
+    async with connected(door.path, hello) as client:
+        assert (await client.hear())["kind"] == "alert"
+        client.writer.write_eof()
+        assert await client.hear() is None
+    assert hub.commands == []
+
+
+@pytest.mark.parametrize("said", [b"", b'{"op":"hel'], ids=["nothing", "half a line"])
+async def test_a_client_that_leaves_early_is_forgotten(hub: FakeHub, door: UnixDoor, said: bytes) -> None:
+    """Connecting and leaving, in the middle of a line or before it, leaves nothing behind."""
+    async with connected(door.path, said):
+        await until(lambda: door._clients)
+    await until(lambda: not door._clients)
+
+
+async def test_a_client_that_never_reads_disturbs_nobody(hub: FakeHub, door: UnixDoor) -> None:
+    """With a long history unread by one client, another gets all of it and live events; the hub holds no more than a piece."""
+    hub.fill(ROWS)
+    with deaf(door.path):
+        await until(lambda: unread_bytes(door))
+        async with connected(door.path) as client:
+            rows = 0
+            while (line := await client.hear())["kind"] != "caught_up":
+                rows += line["count"]
+            assert rows == ROWS
+            await client.say(command("pause"))
+            assert (await client.hear())["status"] == "applied"
+        assert 0 < unread_bytes(door) < 256 * 1024
+
+
+async def test_a_client_that_never_reads_is_dropped(hub: FakeHub, tmp_path: Path) -> None:
+    """After the stall deadline the connection of a client that read nothing is cut."""
+    hub.fill(ROWS)
+    async with opened(hub, tmp_path, stall_s=0.1) as door:
+        with deaf(door.path):
+            await until(lambda: unread_bytes(door))
+            await until(lambda: not door._clients)
+
+
+async def test_a_slow_client_that_does_read_is_not_dropped(hub: FakeHub, tmp_path: Path) -> None:
+    """A block that takes longer than the stall deadline as a whole is fine as long as some of it is read in that time."""
+    hub.fill(10_000)
+    loop = asyncio.get_running_loop()
+    async with opened(hub, tmp_path, stall_s=0.3) as door:
+        with deaf(door.path) as raw:
+            raw.setblocking(False)
+            received, started = 0, loop.time()
+            while received < 700_000:
+                received += len(await asyncio.wait_for(loop.sock_recv(raw, 32 * 1024), DEADLINE_S))
+                await asyncio.sleep(0.03)
+            assert loop.time() - started > 0.5
+            assert door._clients
+
+
+async def test_the_last_word_is_heard_before_the_door_closes(hub: FakeHub, tmp_path: Path) -> None:
+    """A client that reads gets what was published right before `close`, then the end of the stream."""
+    async with opened(hub, tmp_path) as door, connected(door.path) as client:
+        await client.hear_until("caught_up")
+        hub.feed.publish(End(phase="finished", step=0, exit_code=0))
+        await asyncio.gather(door.close(), said_goodbye(client))
+        with pytest.raises(OSError, match=r"No such file|refused"):
+            await asyncio.open_unix_connection(door.path)
+
+
+async def said_goodbye(client: Line) -> None:
+    """Hear the end of the run, then of the stream."""
+    assert (await client.hear())["kind"] == "end"
+    assert await client.hear() is None
+
+
+async def test_closing_does_not_wait_for_a_client_that_never_reads(
+    hub: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The door cuts off who has not read the last words in time."""
+    monkeypatch.setattr("plt_tui.server.unix.GOODBYE_S", 0.05)
+    hub.fill(ROWS)
+    async with opened(hub, tmp_path) as door:
+        with deaf(door.path):
+            await until(lambda: unread_bytes(door))
+            await asyncio.wait_for(door.close(), DEADLINE_S)
+        assert door._clients == {}
+
+
+async def test_the_socket_is_private_and_replaces_a_dead_one(hub: FakeHub, tmp_path: Path) -> None:
+    """Mode 0600 whatever the umask, the umask unchanged; a socket file without a hub is no obstacle."""
+    path = tmp_path / "hub.sock"
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(path))
+    mask = os.umask(0)
+    try:
+        door = await serve_unix(hub, path)
+        assert os.umask(0) == 0
+    finally:
+        os.umask(mask)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    await door.close()
+
+
+async def test_a_socket_that_cannot_be_made_is_a_storage_error(hub: FakeHub, tmp_path: Path) -> None:
+    """A missing folder is reported with the path and a next action."""
+    with pytest.raises(StorageError, match=r"gone/hub\.sock.*choose another run\.dir"):
+        await serve_unix(hub, tmp_path / "gone" / "hub.sock")
+
+
+@pytest.mark.parametrize(("peer", "allowed"), [(1000, True), (0, True), (1001, False), (None, True)])
+def test_only_the_same_user_and_root_get_in(peer: int | None, allowed: bool) -> None:
+    """Another user is turned away; where the system cannot tell, the socket's mode has decided."""
+    assert is_allowed(peer, 1000) is allowed
+
+
+def test_the_peer_is_known_on_linux() -> None:
+    """SO_PEERCRED names the user at the other end."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX)
+    with ours, theirs:
+        assert peer_uid(ours) == os.getuid()
+
+
+async def test_another_user_hears_nothing(hub: FakeHub, door: UnixDoor, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A connection of a foreign user ends without a word."""
+    hub.begin()
+    monkeypatch.setattr("plt_tui.server.unix.peer_uid", lambda _: os.getuid() + 12345)
+    async with connected(door.path) as client:
+        with pytest.raises((ConnectionError, AssertionError)):
+            await client.hear_until("run")
+
+
+def test_hello_names_both_versions() -> None:
+    """A client of another protocol version is told which one the hub speaks."""
+    with pytest.raises(UsageError, match=r"speaks version 2, this hub 1"):
+        read_hello(HELLO | {"version": 2})

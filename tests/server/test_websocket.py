@@ -1,0 +1,150 @@
+"""The WebSocket stream: the socket's events, and no client that can disturb another."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+
+import aiohttp
+import pytest
+
+from plt_tui.protocol.events import End, Eval
+from plt_tui.server.http import HttpServer, serve_http
+from tests.server.hub_fakes import DEADLINE_S, FakeHub, until
+
+ROWS = 200_000
+STREAM = "/api/v1/stream"
+
+
+@asynccontextmanager
+async def served(hub: FakeHub, stall_s: float = DEADLINE_S) -> AsyncIterator[HttpServer]:
+    """A server for `hub`."""
+    server = await serve_http(hub, "127.0.0.1:0", name="demo", stall_s=stall_s)
+    try:
+        yield server
+    finally:
+        await server.close()
+
+
+@asynccontextmanager
+async def stream(server: HttpServer) -> AsyncIterator[aiohttp.ClientWebSocketResponse]:
+    """A viewer."""
+    async with aiohttp.ClientSession(server.url) as web, web.ws_connect(STREAM, max_msg_size=2**24) as connection:
+        yield connection
+
+
+@contextmanager
+def deaf(server: HttpServer) -> Iterator[socket.socket]:
+    """A client that asks for the stream and never reads."""
+    host, port = server.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port))) as raw:
+        raw.sendall(
+            f"GET {STREAM} HTTP/1.1\r\nHost: {host}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+            "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n".encode()
+        )
+        yield raw
+
+
+async def hear(connection: aiohttp.ClientWebSocketResponse) -> dict[str, object]:
+    """The next message."""
+    return json.loads(await connection.receive_str(timeout=DEADLINE_S))
+
+
+async def test_the_stream_is_that_of_the_socket(hub: FakeHub) -> None:
+    """History, caught_up, live, one JSON object a message, NaN as text."""
+    hub.begin()
+    hub.train(1, 3)
+    async with served(hub) as server, stream(server) as connection:
+        assert [(await hear(connection))["kind"] for _ in range(3)] == ["run", "steps", "caught_up"]
+        hub.feed.publish(Eval(step=3, loss=float("nan"), perplexity=1.0, bits_per_byte=1.0, accuracy=0.5))
+        assert (await hear(connection))["loss"] == "nan"
+
+
+async def test_what_a_client_says_is_ignored(hub: FakeHub) -> None:
+    """Commands, junk and pings change nothing; the stream goes on."""
+    async with served(hub) as server, stream(server) as connection:
+        assert (await hear(connection))["kind"] == "caught_up"
+        await connection.send_str('{"op":"command","command":{"id":"1","name":"stop","args":{}}}')
+        await connection.send_bytes(b"\xff" * 100)
+        await connection.ping()
+        hub.begin()
+        assert (await hear(connection))["kind"] == "run"
+    assert hub.commands == []
+
+
+@pytest.mark.parametrize("size", [64 * 1024 + 1, 16 * 1024 * 1024])
+async def test_a_huge_message_ends_that_connection_only(hub: FakeHub, size: int) -> None:
+    """A frame beyond 64 KiB is refused with code 1009; another viewer goes on."""
+    async with served(hub) as server, stream(server) as other, stream(server) as connection:
+        await hear(other)
+        await hear(connection)
+        try:
+            await connection.send_bytes(b"x" * size)
+        except ConnectionError:
+            pass  # the server may close before all of it is out
+        else:
+            assert (await connection.receive(timeout=DEADLINE_S)).type in (aiohttp.WSMsgType.CLOSE, aiohttp.WSMsgType.CLOSED)
+            assert connection.close_code in (aiohttp.WSCloseCode.MESSAGE_TOO_BIG, aiohttp.WSCloseCode.ABNORMAL_CLOSURE)
+        hub.begin()
+        assert (await hear(other))["kind"] == "run"
+
+
+async def test_a_client_that_never_reads_disturbs_nobody(hub: FakeHub) -> None:
+    """With a long history unread by one client, another gets all of it, and live events after it."""
+    hub.fill(ROWS)
+    async with served(hub) as server:
+        with deaf(server):
+            await until(lambda: hub.feed._listeners)
+            async with stream(server) as connection:
+                rows = 0
+                while (message := await hear(connection))["kind"] != "caught_up":
+                    rows += int(str(message["count"]))
+                assert rows == ROWS
+                hub.begin(start_step=ROWS)
+                assert (await hear(connection))["kind"] == "run"
+                assert len(hub.feed._listeners) == 2
+
+
+async def test_a_client_that_never_reads_is_dropped(hub: FakeHub) -> None:
+    """After the stall deadline its connection is cut and forgotten."""
+    hub.fill(ROWS)
+    async with served(hub, stall_s=0.1) as server:
+        with deaf(server):
+            await until(lambda: hub.feed._listeners)
+            await until(lambda: not hub.feed._listeners)
+
+
+async def test_a_client_that_leaves_is_forgotten(hub: FakeHub) -> None:
+    """Closing properly or just vanishing ends the stream at once."""
+    async with served(hub) as server:
+        async with stream(server) as connection:
+            await hear(connection)
+        await until(lambda: not hub.feed._listeners)
+        with deaf(server):
+            await until(lambda: hub.feed._listeners)
+        await until(lambda: not hub.feed._listeners)
+
+
+async def test_the_last_word_is_heard_before_the_server_closes(hub: FakeHub) -> None:
+    """A viewer gets what was published right before `close`, then a proper goodbye."""
+    async with served(hub) as server, stream(server) as connection:
+        await hear(connection)
+        hub.feed.publish(End(phase="finished", step=0, exit_code=0))
+        closing = asyncio.create_task(server.close())
+        assert (await hear(connection))["kind"] == "end"
+        assert (await connection.receive(timeout=DEADLINE_S)).type is aiohttp.WSMsgType.CLOSE
+        await closing
+
+
+async def test_closing_does_not_wait_for_a_client_that_never_reads(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server cuts off who has not read the last words in time."""
+    monkeypatch.setattr("plt_tui.server.http.GOODBYE_S", 0.05)
+    hub.fill(ROWS)
+    async with served(hub) as server:
+        with deaf(server):
+            await until(lambda: hub.feed._listeners)
+            await asyncio.wait_for(server.close(), DEADLINE_S)
+            assert hub.feed._listeners == []
