@@ -10,6 +10,7 @@ was told is in the record first.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import time
 from collections.abc import Coroutine
@@ -42,7 +43,7 @@ from plt_tui.protocol.events import (
     RunPhase,
 )
 from plt_tui.protocol.rank import RankSpec
-from plt_tui.protocol.text import safe_line
+from plt_tui.protocol.text import safe_line, safe_text
 
 TRAINING_ENTRY = "plt_tui.training.worker:main"
 LOG_TICK_S = 0.25
@@ -74,9 +75,10 @@ class Hub:
         self._pending: dict[str, Command] = {}
         self._failures: list[Failed] = []
         self._session_failures: list[Failed] = []
-        self._done: Done | None = None
+        self._done: dict[int, Done] = {}
         self._alive: set[int] = set()
         self._attempt = 0
+        self._has_saved = False
         self._paused = False
         self._stop_exit_code: int | None = None
         self._ended: asyncio.Future[End] | None = None
@@ -99,18 +101,20 @@ class Hub:
         """Train until the target, a stop or a failure that cannot be retried; returns the exit code of the run."""
         self._ended = asyncio.get_running_loop().create_future()
         self._spawn_task(self._follow_logs())
-        self._enter("starting")
-        self._start_ranks()
-        try:
-            end = await self._ended
-        finally:
-            await self._supervisor.kill()
-            for task in self._tasks:
-                task.cancel()
-            self._read_logs()
-        self.publish(end)
-        self._update_info(phase=end.phase)
-        self._recorder.close()
+        with contextlib.closing(self._recorder):
+            try:
+                self._enter("starting")
+                self._start_ranks()
+                end = await self._ended
+            finally:
+                await self._supervisor.kill()
+                for task in self._tasks:
+                    task.cancel()
+                self._read_logs()
+            for command in self._pending.values():
+                self.publish(status_of(command, "refused", reason="the run ended first"))
+            self.publish(end)
+            self._update_info(phase=end.phase)
         return end.exit_code
 
     def update_info(self, *, socket: str, metrics_url: str) -> None:
@@ -166,16 +170,18 @@ class Hub:
         match event:
             case Failed():
                 tail = last_lines(self._folder.rank_log(rank), FAILURE_LOG_LINES)
-                self._failed(replace(event, rank=rank, step=self.feed.state.step, log_tail=tail))
+                message, step = safe_text(event.message), self.feed.state.step
+                self._failed(replace(event, rank=rank, step=step, message=message, log_tail=tail))
             case Done():
-                if rank == 0:
-                    self._done = event
+                self._done[rank] = event
             case Run():
                 self.publish(event)
-                self._enter("paused" if self._paused else "running")
+                if self._stop_exit_code is None:
+                    self._enter("paused" if self._paused else "running")
             case CommandStatus():
                 self._rank_answered(event)
             case Checkpoint():
+                self._has_saved = True
                 self._recorder.sync()
                 self.publish(event)
                 if "checkpoint" in self.feed.state.alerts:
@@ -186,12 +192,13 @@ class Hub:
     def on_rank_exit(self, rank: int, exit_code: int) -> None:
         """A rank's process ended, and everything it said has been delivered."""
         self._alive.discard(rank)
-        if exit_code != 0 and all(failure.rank != rank for failure in self._failures):
+        if rank in self._done and exit_code == 0:
+            if not self._alive and not self._failures:
+                self._all_done(self._done[0])
+        elif all(failure.rank != rank for failure in self._failures):
             tail = last_lines(self._folder.rank_log(rank), FAILURE_LOG_LINES)
             step = self.feed.state.step
             self._failed(signal_failure(rank, exit_code, step, time.time(), tail))
-        elif not self._alive and not self._failures and self._done is not None:
-            self._all_done(self._done)
 
     def _start_ranks(self) -> None:
         devices = self._options.placement.devices
@@ -206,14 +213,14 @@ class Hub:
                 threads=self._options.placement.threads,
                 attempt=self._attempt,
                 hub_pid=os.getpid(),
-                resume=self._options.resume if self._attempt == 0 else "auto",
+                resume="auto" if self._has_saved else self._options.resume,
                 edits=edits,
                 paused=self._paused,
             )
             for rank, device in enumerate(devices)
         ]
         self._alive = set(range(len(specs)))
-        self._failures, self._done = [], None
+        self._failures, self._done = [], {}
         self._supervisor.start(specs)
         for command in self._pending.values():
             self._supervisor.send(command)
@@ -274,7 +281,8 @@ class Hub:
             return
         sha256 = done.weights_sha256 if done is not None else ""
         step = done.step if done is not None else self.feed.state.step
-        self._ended.set_result(End(phase=phase, step=step, exit_code=exit_code, weights_sha256=sha256, reason=reason))
+        words = safe_line(reason)
+        self._ended.set_result(End(phase=phase, step=step, exit_code=exit_code, weights_sha256=sha256, reason=words))
 
     def _enter(self, phase: RunPhase, reason: str = "") -> None:
         self.publish(Phase(phase=phase, reason=safe_line(reason), step=self.feed.state.step))

@@ -7,7 +7,9 @@ is reported once and the writer goes on trying. Invariant: what `journal` return
 
 from __future__ import annotations
 
+import contextlib
 import heapq
+import io
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -36,7 +38,7 @@ from plt_tui.protocol.events import (
 )
 
 TAIL_BYTES = 64 * 1024
-"""What is read of the metrics for an overview: some hundred steps."""
+"""What is read at once of a file's end; for an overview all of the metrics that is read: some hundred steps."""
 
 _NOT_RECORDED = (Progress, RankStatus, Gauges, Logs, Steps, CaughtUp)
 
@@ -51,8 +53,15 @@ class LineFile:
         self._end_torn_line()
 
     def write(self, event: Event, *, sync: bool) -> None:
-        """Append one event, in one write; with `sync` it is on disk when this returns. Raises: OSError."""
-        self._file.write(encode(event) + b"\n")
+        """Append one event; with `sync` it is on disk when this returns. Raises: OSError, and the file has no piece of it."""
+        line = encode(event) + b"\n"
+        start = self._file.seek(0, os.SEEK_END)
+        try:
+            while line:
+                line = line[self._file.write(line) :]  # a disk that is nearly full takes a part
+        except OSError:
+            self._file.truncate(start)
+            raise
         if sync:
             self.sync()
 
@@ -67,12 +76,22 @@ class LineFile:
     def _end_torn_line(self) -> None:
         """Cut off the piece of a line that a killed writer left, so that the next line does not glue itself to it."""
         with self.path.open("rb+") as file:
-            size = file.seek(0, os.SEEK_END)
-            window = min(size, 1 << 20)
-            file.seek(size - window)
-            tail = file.read(window)
-            if tail and not tail.endswith(b"\n"):
-                file.truncate(size - window + tail.rfind(b"\n") + 1)
+            end = file.seek(0, os.SEEK_END)
+            whole = _end_of_last_line(file, end)
+            if whole < end:
+                file.truncate(whole)
+
+
+def _end_of_last_line(file: BinaryIO, end: int) -> int:
+    """Size of the part of a file of `end` bytes that is whole lines."""
+    while end:
+        start = max(0, end - TAIL_BYTES)
+        file.seek(start)
+        newline = file.read(end - start).rfind(b"\n")
+        if newline >= 0:
+            return start + newline + 1
+        end = start
+    return 0
 
 
 class Recorder:
@@ -84,7 +103,7 @@ class Recorder:
         self._metrics = LineFile(folder.metrics)
         self._samples = LineFile(folder.samples)
         self._on_error = on_error
-        self._failing = False
+        self._failing: set[LineFile] = set()
 
     def record(self, event: Event) -> Event:
         """Write `event` where it belongs and return it with its number; a full disk is reported, not raised."""
@@ -92,27 +111,22 @@ class Recorder:
             return event
         self._last_seq += 1
         event = replace(event, seq=self._last_seq)
+        file = self._file_of(event)
         try:
-            match event:
-                case Step() | Eval():
-                    self._metrics.write(event, sync=False)
-                case Sample():
-                    self._samples.write(event, sync=False)
-                case _:
-                    self._journal.write(event, sync=True)
+            file.write(event, sync=file is self._journal)
         except OSError as error:
-            self._report(f"{error.strerror}: the record is incomplete; free some space")
+            self._failed(file, f"{error.strerror}: the record is incomplete; free some space")
         else:
-            self._report("")
+            self._worked(file)
         return event
 
     def sync(self) -> None:
         """Force metrics and samples to disk, before a checkpoint counts as saved."""
-        try:
-            self._metrics.sync()
-            self._samples.sync()
-        except OSError as error:
-            self._report(f"{error.strerror}: metrics are not on disk")
+        for file in (self._metrics, self._samples):
+            try:
+                file.sync()
+            except OSError as error:
+                self._failed(file, f"{error.strerror}: {file.path.name} is not on disk")
 
     def close(self) -> None:
         """Sync and close all files."""
@@ -120,10 +134,26 @@ class Recorder:
         for file in (self._journal, self._metrics, self._samples):
             file.close()
 
-    def _report(self, problem: str) -> None:
-        if bool(problem) != self._failing:
-            self._failing = bool(problem)
+    def _file_of(self, event: Event) -> LineFile:
+        match event:
+            case Step() | Eval():
+                return self._metrics
+            case Sample():
+                return self._samples
+            case _:
+                return self._journal
+
+    def _failed(self, file: LineFile, problem: str) -> None:
+        if not self._failing:
             self._on_error(problem)
+        self._failing.add(file)
+
+    def _worked(self, file: LineFile) -> None:
+        """Say that all is well again once no file is failing: one that is written must not hide another that is not."""
+        if file in self._failing:
+            self._failing.remove(file)
+            if not self._failing:
+                self._on_error("")
 
 
 def read_journal(folder: RunFolder) -> list[Event]:
@@ -156,23 +186,26 @@ def read_overview(folder: RunFolder) -> RunState:
     return state
 
 
-def _tail(path: Path) -> list[Event]:
-    """The events in the last TAIL_BYTES of a file of lines."""
-    try:
-        with path.open("rb") as file:
-            size = file.seek(0, os.SEEK_END)
-            file.seek(max(0, size - TAIL_BYTES))
-            lines = file.read().splitlines()
-    except OSError:
-        return []
-    return list(decode_lines(lines[1:] if size > TAIL_BYTES else lines))
+def _tail(path: Path) -> Iterator[Event]:
+    """The events in the last TAIL_BYTES of a file of lines. Raises: StorageError."""
+    with _readable(path) as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - TAIL_BYTES))
+        lines = file.read().splitlines()
+        yield from decode_lines(lines[1:] if size > TAIL_BYTES else lines)
 
 
 def _read(path: Path) -> Iterator[Event]:
+    """The events of a file of lines. Raises: StorageError."""
+    with _readable(path) as file:
+        yield from decode_lines(file)
+
+
+@contextlib.contextmanager
+def _readable(path: Path) -> Iterator[BinaryIO]:
+    """The file, or an empty one when there is none; what goes wrong inside is a StorageError."""
     try:
-        with path.open("rb") as file:
-            yield from decode_lines(file)
-    except FileNotFoundError:
-        return
+        with path.open("rb") if path.exists() else io.BytesIO() as file:
+            yield file
     except (OSError, ValueError) as error:
-        raise StorageError(f"{path} cannot be read: {error}") from None
+        raise StorageError(f"{path} cannot be read: {error}; move it away to open the run without it") from None

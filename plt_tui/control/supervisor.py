@@ -20,7 +20,7 @@ from plt_tui.protocol.link import HubEnd, Queues
 from plt_tui.protocol.rank import STOP_SIGNALS, RankSpec, rank_process
 
 LAST_WORDS_S = 1.0
-"""How long the events of an ended rank are waited for; a grandchild that keeps the queue open must not hide the exit."""
+"""An ended rank that has been silent for this long has said all; a grandchild that keeps the queue open must not hide the exit."""
 
 
 class Listener(Protocol):
@@ -36,10 +36,10 @@ class Listener(Protocol):
 class _Rank:
     """One process with its link."""
 
-    def __init__(self, process: SpawnProcess, link: HubEnd) -> None:
+    def __init__(self, process: SpawnProcess, link: HubEnd, drained: asyncio.Event) -> None:
         self.process = process
         self.link = link
-        self.drained = asyncio.Event()
+        self.drained = drained
         self.watcher: asyncio.Task[None] | None = None
 
 
@@ -50,6 +50,8 @@ class Supervisor:
         self._listener = listener
         self._context = multiprocessing.get_context("spawn")
         self._ranks: list[_Rank] = []
+        self._dying: list[_Rank] = []
+        self._killing = asyncio.Lock()
 
     @property
     def pids(self) -> list[int]:
@@ -68,16 +70,23 @@ class Supervisor:
             self._ranks[0].link.send(command)
 
     async def kill(self) -> None:
-        """End every rank with SIGKILL and wait until all are gone; their exits are not reported any more."""
-        ranks, self._ranks = self._ranks, []
-        for rank in ranks:
-            if rank.watcher is not None:
-                rank.watcher.cancel()
-            rank.process.kill()
-        for rank in ranks:
-            await asyncio.to_thread(rank.process.join)
-            await asyncio.to_thread(rank.link.close)
-            rank.process.close()
+        """End every rank with SIGKILL and wait until all are gone; their exits are not reported any more.
+
+        A second call while one is under way waits for the same ranks: the end of a run can meet a recovery.
+        """
+        async with self._killing:
+            self._dying, self._ranks = self._dying + self._ranks, []
+            for rank in self._dying:
+                if rank.watcher is not None:
+                    rank.watcher.cancel()
+                rank.process.kill()
+            while self._dying:
+                rank = self._dying[0]
+                await asyncio.to_thread(rank.process.join)
+                await asyncio.to_thread(rank.link.close)
+                rank.process.close()
+                rank.watcher = None  # refers to the rank in turn: the pipes would stay open until the garbage collector comes by
+                self._dying.pop(0)
 
     def _start_one(self, spec: RankSpec, loop: asyncio.AbstractEventLoop) -> _Rank:
         queues = Queues.create(self._context)
@@ -87,10 +96,11 @@ class Supervisor:
         def heard(event: Event) -> None:
             loop.call_soon_threadsafe(self._listener.on_rank_event, number, event)
 
-        def drained() -> None:
-            loop.call_soon_threadsafe(rank.drained.set)
+        def emptied() -> None:
+            loop.call_soon_threadsafe(drained.set)
 
-        rank = _Rank(process, HubEnd(queues, heard, drained))
+        drained = asyncio.Event()
+        rank = _Rank(process, HubEnd(queues, heard, emptied), drained)
         # A stop that arrives now must not end a child that does not ignore it yet: the mask is inherited, and lifted there.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
         try:
@@ -109,7 +119,10 @@ class Supervisor:
             await ended.wait()
         finally:
             loop.remove_reader(rank.process.sentinel)
-        with contextlib.suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(rank.drained.wait(), LAST_WORDS_S)
+        num_events = -1
+        while not rank.drained.is_set() and rank.link.num_events > num_events:
+            num_events = rank.link.num_events
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(rank.drained.wait(), LAST_WORDS_S)
         rank.process.join()
         self._listener.on_rank_exit(number, rank.process.exitcode or 0)

@@ -42,7 +42,10 @@ class Queues:
     @staticmethod
     def create(context: SpawnContext) -> Queues:
         """A fresh pair, made by the hub before it starts the rank."""
-        return Queues(context.Queue(), context.Queue())
+        queues = Queues(context.Queue(), context.Queue())
+        # A command to a rank that has just died is lost (see `send`), not a traceback on stderr; `concurrent.futures` does so too.
+        queues.commands._ignore_epipe = True  # type: ignore[attr-defined]
+        return queues
 
 
 def _close_end(byte_queue: ByteQueue, end: str) -> None:
@@ -61,6 +64,8 @@ class HubEnd:
         self._queues = queues
         self._on_event = on_event
         self._on_end = on_end
+        self.num_events = 0
+        """Events read so far, by the reader's thread."""
         self._reader = threading.Thread(target=self._read, name="rank-events", daemon=True)
 
     def open(self) -> None:
@@ -87,6 +92,7 @@ class HubEnd:
             except (EOFError, OSError):
                 break
             self._on_event(events.decode(line))
+            self.num_events += 1
         self._on_end()
 
 

@@ -56,6 +56,7 @@ def rank_process(spec: RankSpec, queues: Queues) -> None:
     _write_output_to(os.path.join(spec.run_dir, "logs", f"rank-{spec.rank}.log"))  # noqa: PTH118  (no pathlib before torch)
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ[name] = str(spec.threads)
+    os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # so that cuda:N is the GPU that NVML calls N
     module_name, function_name = spec.entry.split(":")
     main: Callable[[RankSpec, RankEnd], int] = getattr(importlib.import_module(module_name), function_name)
     link = RankEnd(queues)

@@ -7,7 +7,6 @@ speaks for itself (`RankStatus`). Invariant: commands act between two steps, nev
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 from collections.abc import Callable, Mapping
@@ -134,9 +133,7 @@ class Session:
 
     def _act(self, commands: list[Command]) -> None:
         for command in commands:
-            log.info(
-                "step %d: %s %s by %s", self._trainer.step, command.name, json.dumps(command.args), safe_line(command.actor)
-            )
+            log.info("step %d: %s", self._trainer.step, _described(command))
             self._answer(command, "agreed", self._trainer.step)
             self._actions[command.name](command)
 
@@ -242,3 +239,8 @@ class Session:
     def _say(self, event: Event) -> None:
         if self._trainer.ranks.is_first:
             self._link.send(event)
+
+
+def _described(command: Command) -> str:
+    words = [command.name, *(str(value) for value in command.args.values()), "by", command.actor]
+    return safe_line(" ".join(words))

@@ -96,7 +96,12 @@ def _describe(trainer: Trainer, spec: RankSpec) -> None:
 
     config, dataset = trainer.config, trainer.dataset
     log.info(
-        "rank %d of %d on %s, %d threads, torch %s", spec.rank, spec.world_size, spec.device, spec.threads, torch.__version__
+        "rank %d of %d on %s, CPU threads: %d, torch %s",
+        spec.rank,
+        spec.world_size,
+        spec.device,
+        spec.threads,
+        torch.__version__,
     )
     if spec.rank != 0:
         return

@@ -1,0 +1,90 @@
+"""The Textual application: one session, one run screen, the theme, and what ends it.
+
+Connects through a function it is given and knows no socket. Invariant: however it ends (key, signal, lost terminal), the
+terminal is restored and the run goes on unless the user chose to stop it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, Iterable
+
+from textual.app import App, SystemCommand
+from textual.screen import Screen
+
+from plt_tui.config.schema import RunConfig, UiSection
+from plt_tui.views.model import RunModel
+from plt_tui.views.source import Source
+from plt_tui.views.tui import terminal
+from plt_tui.views.tui.screens.leave import LeaveChoice
+from plt_tui.views.tui.screens.palette import RunCommands
+from plt_tui.views.tui.screens.run import RunScreen
+from plt_tui.views.tui.session import RunSession
+
+__all__ = ["LeaveChoice", "RunApp"]
+
+TERMINAL_CHECK_S = 1.0
+EXIT_SIGHUP = 129
+
+
+class RunApp(App[LeaveChoice]):
+    """The UI of one run. Its result says why it was closed; None and `return_code` 143 or 129 when a signal closed it."""
+
+    TITLE = "plt-tui"
+    COMMANDS = App.COMMANDS | {RunCommands}
+
+    def __init__(
+        self,
+        connect: Callable[[], Awaitable[Source]],
+        *,
+        name: str,
+        ui: UiSection,
+        config: RunConfig | None,
+        readonly: bool = False,
+        actor: str = "",
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        super().__init__()
+        self.animation_level = "none"
+        self._session = RunSession(connect, name=name, config=config, readonly=readonly, actor=actor)
+        self._ui = ui
+        self._clock = clock
+        self._forget_signals: Callable[[], None] | None = None
+
+    @property
+    def model(self) -> RunModel:
+        """What the UI knows of the run; still there after `run` has returned."""
+        return self._session.model
+
+    def on_mount(self) -> None:
+        """Take the theme, watch the terminal, open the run."""
+        if self._ui.theme in self.available_themes:
+            self.theme = self._ui.theme
+        else:
+            self.notify(f"unknown theme {self._ui.theme!r}; ctrl+p lists themes", severity="warning", markup=False)
+        self._forget_signals = terminal.on_ending_signal(self._leave_at_once)
+        if not self.is_headless:
+            self.set_interval(TERMINAL_CHECK_S, self._check_terminal)
+        self.push_screen(RunScreen(self._session, self._ui, self._clock))
+
+    def on_unmount(self) -> None:
+        """Give the signals back."""
+        if self._forget_signals is not None:
+            self._forget_signals()
+
+    def _leave_at_once(self, exit_code: int) -> None:
+        self.exit(return_code=exit_code)
+
+    def _check_terminal(self) -> None:
+        if terminal.is_lost():
+            self._leave_at_once(EXIT_SIGHUP)
+
+    async def action_quit(self) -> None:
+        """Leave by asking, wherever the request comes from."""
+        if isinstance(self.screen, RunScreen):
+            self.screen.action_leave()
+
+    def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
+        """Of Textual's own commands those that have no key here."""
+        yield SystemCommand("theme", "Choose another colour theme.", self.action_change_theme)
+        yield SystemCommand("screenshot", "Save the screen as an SVG picture.", self.deliver_screenshot)

@@ -1,0 +1,175 @@
+"""Ticks of an axis, the range it shows, and numbers as people read them.
+
+Pure; does not draw. Invariant: every function takes any float, NaN and infinities included, and gives text or ticks.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Sequence
+
+NumberFormat = Callable[[float], str]
+
+LARGEST = 1e300
+"""Ranges are kept inside it, so that no arithmetic on an axis overflows."""
+_SMALLEST = 5e-324
+"""The smallest float above zero."""
+
+
+def nice_step(span: float, n: int) -> float:
+    """The smallest step of 1, 2 or 5 times a power of ten that cuts `span` (> 0) into at most `n` parts."""
+    rough = max(span / max(n, 1), _SMALLEST)
+    power = 10.0 ** math.floor(math.log10(rough))
+    if power == 0.0 or not math.isfinite(power):
+        return rough
+    # The tolerance keeps 0.30000000000000004 / 3 at step 0.1.
+    return power * next(factor for factor in (1.0, 2.0, 5.0, 10.0) if factor * power >= rough * (1 - 1e-9))
+
+
+def nice_ticks(low: float, high: float, n: int) -> list[float]:
+    """Multiples of a 1-2-5 step in [low, high], about `n` and at least two; none where the range is empty or not finite."""
+    if not (math.isfinite(low) and math.isfinite(high) and low < high) or n < 1 or not math.isfinite(high - low):
+        return []
+    step = nice_step(high - low, n)
+    first, last = _multiples(low, high, step)
+    for finer in (2, 4):
+        if last <= first:
+            step = nice_step(high - low, finer * n)
+            first, last = _multiples(low, high, step)
+    if not 0 < last - first < 10 * n:  # below the resolution of float64 around low
+        return [low, high]
+    # Dividing by a whole number prints 0.3 where 3 * 0.1 prints 0.30000000000000004.
+    inverse = round(1 / step) if step < 1 and math.isfinite(1 / step) else 0
+    return [index / inverse if inverse else index * step for index in range(first, last + 1)]
+
+
+def _multiples(low: float, high: float, step: float) -> tuple[int, int]:
+    """The first and the last multiple of `step` in [low, high], as factors."""
+    return math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+
+
+def log_ticks(low: float, high: float, n: int) -> list[float]:
+    """Powers of ten in [low, high] (both > 0), thinned to at most `n`; 1-2-5 steps where fewer than two powers lie inside."""
+    if not (0 < low < high < math.inf) or n < 1:
+        return []
+    first, last = math.ceil(math.log10(low) - 1e-9), math.floor(math.log10(high) + 1e-9)
+    if last - first >= 1:
+        stride = -(-(last - first + 1) // n)
+        return [10.0**power for power in range(first, last + 1) if power % stride == 0]
+    ticks = [factor * 10.0**power for power in range(first - 1, last + 1) for factor in (1.0, 2.0, 5.0)]
+    inside = [tick for tick in ticks if low <= tick <= high]
+    return inside[:n] if len(inside) >= 3 else nice_ticks(low, high, n)
+
+
+def padded_range(low: float, high: float) -> tuple[float, float]:
+    """A range around [low, high] whose ends are quarter ticks, so that it stays the same while the extremes move a little."""
+    if not (math.isfinite(low) and math.isfinite(high)):
+        return 0.0, 1.0
+    low, high = (min(max(end, -LARGEST), LARGEST) for end in (low, high))
+    if high - low <= max(abs(high) * 1e-12, 1e-300):
+        margin = abs(high) * 0.1 or 1.0
+        low, high = low - margin, high + margin
+    step = nice_step(high - low, 5) / 4
+    return math.floor(low / step - 0.2) * step, math.ceil(high / step + 0.2) * step
+
+
+def tick_labels(ticks: Sequence[float], style: NumberFormat | None = None) -> list[str]:
+    """One label a tick: by `style` where that tells them apart, else with as many digits as the step needs."""
+    if style is not None:
+        labels = [style(tick) for tick in ticks]
+        if len(set(labels)) == len(labels):
+            return labels
+    return _aligned(ticks)
+
+
+def _aligned(ticks: Sequence[float]) -> list[str]:
+    largest = max((abs(tick) for tick in ticks), default=0.0)
+    gaps = [after - before for before, after in itertools.pairwise(ticks)]
+    step = min(gaps, default=largest) or 1.0
+    if (largest >= 1e6 and largest / step < 1e3) or 0 < largest < 1e-2:
+        digits = max(0, math.floor(math.log10(largest)) - math.floor(math.log10(step) + 1e-9))
+        return [_scientific(tick, min(digits, 15)) for tick in ticks]
+    decimals = max(0, -math.floor(math.log10(step) + 1e-9))
+    return [f"{tick:.{min(decimals, 15)}f}" for tick in ticks]
+
+
+def _scientific(value: float, digits: int) -> str:
+    if value == 0:
+        return "0"
+    mantissa, exponent = f"{value:.{digits}e}".split("e")
+    return f"{mantissa}e{int(exponent)}"
+
+
+def format_tick(value: float) -> str:
+    """A tick of a log axis in few characters: "0.01", "1", "5e-5", "1e6"."""
+    if not math.isfinite(value) or value == 0 or 1e-3 <= abs(value) < 1e5:
+        return f"{value:g}"
+    text = f"{value:.2e}"
+    mantissa, exponent = text.split("e")
+    return f"{mantissa.rstrip('0').rstrip('.')}e{int(exponent)}"
+
+
+def format_value(value: float) -> str:
+    """A measured value with 3-4 significant digits: "2.312", "0.0120", "12.34", "3.00e-4", "1.23e6", "NaN"."""
+    if math.isnan(value):
+        return "NaN"
+    if math.isinf(value):
+        return "inf" if value > 0 else "-inf"
+    if value == 0:
+        return "0"
+    exponent = int(f"{value:.3e}".split("e")[1])  # after rounding: 9.9996 counts as 10
+    if exponent < -3 or (exponent == -3 and abs(value) < 1e-3) or exponent > 4:
+        return _scientific(value, 2)
+    if exponent < -1:
+        return f"{value:.{2 - exponent}f}"
+    return f"{value:.{max(0, 3 - max(exponent, 0))}f}"
+
+
+def format_count(value: float) -> str:
+    """A count with at most 3 significant digits and a decimal unit: "250", "1.5k", "250k", "1.23M", "4T"."""
+    if not math.isfinite(value):
+        return format_value(value)
+    for power, unit in ((0, ""), (3, "k"), (6, "M"), (9, "B")):
+        scaled = value / 10**power
+        if abs(scaled) < 999.5:
+            return f"{_three_digits(scaled)}{unit}"
+    scaled = value / 1e12
+    return f"{_three_digits(scaled)}T" if abs(scaled) < 999.5 else _scientific(value, 2)
+
+
+def _three_digits(value: float) -> str:
+    decimals = 0 if abs(value) >= 99.95 else 1 if abs(value) >= 9.995 else 2
+    text = f"{value:.{decimals}f}"
+    text = text.rstrip("0").rstrip(".") if "." in text else text
+    return "0" if text == "-0" else text
+
+
+def format_bytes(value: float) -> str:
+    """A size with 3 significant digits and a binary unit: "512 B", "1.5 KiB", "15.7 GiB"."""
+    if not math.isfinite(value):
+        return format_value(value)
+    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
+        if abs(value) < 999.5:
+            return f"{_three_digits(value)} {unit}"
+        value /= 1024
+    return f"{_three_digits(value)} PiB" if abs(value) < 999.5 else f"{value:.3g} PiB"
+
+
+def format_duration(seconds: float) -> str:
+    """A time span in its two largest units: "420ms", "4.2s", "42s", "12m 05s", "1h 02m", "3d 04h"; "?" when not finite."""
+    if not math.isfinite(seconds):
+        return "?"
+    if seconds < 0:
+        return f"-{format_duration(-seconds)}"
+    if seconds < 0.9995:
+        return f"{seconds * 1000:.0f}ms"
+    if seconds < 9.95:
+        return f"{seconds:.1f}s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole}s"
+    minutes, hours, days = whole // 60, whole // 3600, whole // 86400
+    if not hours:
+        return f"{minutes}m {whole % 60:02d}s"
+    return f"{hours}h {minutes % 60:02d}m" if not days else f"{days}d {hours % 24:02d}h"

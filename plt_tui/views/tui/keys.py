@@ -1,0 +1,121 @@
+"""The keys of the run screen as one table; footer, help screen, command palette and bindings all read it.
+
+Says nothing about what an action does: that is the screen's. Invariant: ids and keys are unique, and every entry has a
+label and a help sentence, so whatever can be pressed can also be found and, by its id, be bound to another key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+from textual.binding import Binding, BindingType
+
+Group = Literal["steer the run", "leave", "panes", "chart", "find", "help"]
+When = Literal["always", "steer"]
+"""always; or only on a connected, live run that this view may control (the other times a press is answered with why not)."""
+
+KEY_GAP = "  "
+"""Between two keys of the footer."""
+_SHOWN = {
+    "plus": "+",
+    "minus": "-",
+    "slash": "/",
+    "question_mark": "?",
+    "left": "←",
+    "right": "→",
+    "shift+tab": "⇧tab",
+    "escape": "esc",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Key:
+    """One binding."""
+
+    id: str
+    """Stable name, for keymaps."""
+    keys: str
+    """Textual key names, separated by commas; the first is shown."""
+    action: str
+    """Action of the run screen."""
+    label: str
+    """One or two words for the footer."""
+    help: str
+    """One sentence for help and palette."""
+    group: Group
+    when: When = "always"
+    rank: int = 0
+    """Place in the footer, 1 first; 0: not in the footer."""
+
+    @property
+    def shown(self) -> str:
+        """The first key as people write it."""
+        key = self.keys.split(",")[0]
+        return _SHOWN.get(key, key.replace("ctrl+", "^"))
+
+
+def _steer(id: str, keys: str, action: str, label: str, help: str, rank: int = 0) -> Key:  # noqa: A002
+    return Key(id=id, keys=keys, action=action, label=label, help=help, group="steer the run", when="steer", rank=rank)
+
+
+def _view(group: Group, id: str, keys: str, action: str, label: str, help: str, rank: int = 0) -> Key:  # noqa: A002
+    return Key(id=id, keys=keys, action=action, label=label, help=help, group=group, rank=rank)
+
+
+KEYS: tuple[Key, ...] = (
+    _steer("pause", "p", "toggle_pause", "pause", "Hold all ranks at the next step, or let them go on.", 1),
+    _steer("lr", "l", "edit_lr", "rate", "Change the learning rate; the schedule is drawn before Enter.", 2),
+    _steer("undo", "u", "undo", "undo", "Take the last edit back.", 3),
+    _steer("knobs", "e", "edit_knobs", "edit", "Change any other hyperparameter of the running training.", 4),
+    _steer("checkpoint", "c", "steer('checkpoint')", "save", "Save a checkpoint now.", 5),
+    _steer("eval", "v", "steer('eval')", "eval", "Evaluate on held-out text now.", 6),
+    _steer("sample", "g", "steer('sample')", "sample", "Let the model write a sample now.", 7),
+    _steer("note", "n", "note", "note", "Write a remark into the run's journal.", 8),
+    _view("leave", "detach", "d", "detach", "detach", "Close this view; the run goes on, attach again at any time.", 10),
+    _view("leave", "leave", "q,ctrl+c,ctrl+q", "leave", "leave", "Choose: detach, save and stop, or stop now.", 11),
+    _view("panes", "next_pane", "tab", "next_pane(1)", "next pane", "Go to the next pane.", 12),
+    _view("panes", "previous_pane", "shift+tab", "next_pane(-1)", "previous pane", "Go to the pane before."),
+    _view("panes", "pane_trends", "1", "toggle_pane('trends')", "trends", "Show or hide the trends."),
+    _view(
+        "panes", "pane_machine", "2", "toggle_pane('machine')", "machine", "Show or hide the machine's gauges and the ranks."
+    ),
+    _view("panes", "pane_logs", "3", "toggle_pane('logs')", "logs", "Show or hide the logs."),
+    _view("panes", "pane_story", "4", "toggle_pane('story')", "story", "Show or hide samples and events."),
+    _view("panes", "maximise", "z", "maximise", "zoom pane", "Give the focused pane all the room, or put it back.", 13),
+    _view("chart", "zoom_in", "plus,equals_sign", "chart('zoom_in')", "zoom in", "Show fewer steps, larger."),
+    _view("chart", "zoom_out", "minus", "chart('zoom_out')", "zoom out", "Show more steps."),
+    _view("chart", "pan_left", "left", "chart('pan_left')", "earlier", "Move the chart to earlier steps."),
+    _view("chart", "pan_right", "right", "chart('pan_right')", "later", "Move the chart to later steps."),
+    _view("chart", "view_start", "home", "chart('view_start')", "start", "Show the chart's start."),
+    _view("chart", "view_tail", "end", "chart('view_tail')", "live tail", "Follow the newest steps again."),
+    _view("chart", "log_axis", "y", "chart('toggle_log')", "log axis", "Switch the loss axis between linear and logarithmic."),
+    _view("chart", "smoother", "s", "chart('smoother')", "smoother", "Smooth the curves more."),
+    _view("chart", "rougher", "S", "chart('rougher')", "rougher", "Smooth the curves less."),
+    _view("find", "search", "slash", "search", "search", "Search the logs.", 14),
+    _view("find", "next_hit", "N", "next_hit", "next hit", "Go to the next hit, towards older lines."),
+    _view("help", "help", "question_mark,f1", "help", "help", "Show all keys.", 9),
+    _view("help", "palette", "ctrl+p", "palette", "palette", "Find a command by name."),
+)
+
+BY_ID = {key.id: key for key in KEYS}
+
+
+def bindings(keys: Iterable[Key] = KEYS) -> list[BindingType]:
+    """The table as Textual bindings; every press goes through `perform`, the one gate that can refuse it."""
+    return [
+        Binding(key.keys, f"perform('{key.id}')", key.label, id=key.id, tooltip=key.help, key_display=key.shown, show=False)
+        for key in keys
+    ]
+
+
+def footer(width: int, keys: Iterable[Key] = KEYS) -> list[Key]:
+    """The footer's keys that fit into `width` cells, in order of rank."""
+    fitting: list[Key] = []
+    for key in sorted((key for key in keys if key.rank), key=lambda key: key.rank):
+        width -= len(key.shown) + 1 + len(key.label) + len(KEY_GAP)
+        if width < 0:
+            break
+        fitting.append(key)
+    return fitting

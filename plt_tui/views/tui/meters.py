@@ -1,0 +1,51 @@
+"""Small drawings made of text: bars, columns, and two texts on one line.
+
+Pure functions on Content; colours are theme variables, resolved when a widget renders. Invariant: a result is never wider
+than asked.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from textual.content import Content
+
+from plt_tui.views.tui.words import STYLES, Tone
+
+REST_STYLE = "$foreground 20%"
+"""The part of a bar that is not filled."""
+_COLUMNS = "▁▂▃▄▅▆▇█"
+
+
+def bar(share: float, width: int, tone: Tone = "accent") -> Content:
+    """A line of `width` cells, filled from the left by `share` (0 to 1, clamped) to half a cell exactly."""
+    halves = round(min(1.0, max(0.0, share)) * 2 * width) if math.isfinite(share) else 0
+    filled = "━" * (halves // 2) + "╸" * (halves % 2)
+    return Content.assemble((filled, STYLES[tone]), ("━" * (width - len(filled)), REST_STYLE))
+
+
+def columns(shares: Sequence[float], tone: Tone = "accent") -> Content:
+    """One upright bar of one cell for each share (0 to 1, clamped)."""
+    top = len(_COLUMNS) - 1
+    levels = (min(top, int(min(1.0, max(0.0, share)) * len(_COLUMNS))) for share in shares)
+    return Content.assemble(("".join(_COLUMNS[level] for level in levels), STYLES[tone]))
+
+
+def spread(left: Content, right: Content, width: int) -> Content:
+    """`left` and `right` at the two ends of a line; `left` is cut where there is no room for both."""
+    room = max(0, width - right.cell_length - 1)
+    left = left.truncate(room, ellipsis=True) if left.cell_length > room else left
+    gap = max(0, width - left.cell_length - right.cell_length)
+    return (left + Content(" " * gap) + right).truncate(width)
+
+
+def hanging(head: Content, body: Content, width: int) -> Content:
+    """`head`, then `body` wrapped to what `head` leaves of `width`, each of its lines beginning in the same column."""
+    indent = head.cell_length
+    return head + Content("\n" + " " * indent).join(body.wrap(max(1, width - indent)))
+
+
+def lines(parts: Sequence[Content]) -> Content:
+    """The parts as lines of one text."""
+    return Content("\n").join(parts)

@@ -1,0 +1,109 @@
+"""The lines at the edges: standing alerts and the outcome, the last answer to a key, and the keys themselves.
+
+Invariant: the answer line tells the newest thing only; whatever must not be missed is an alert or a toast as well.
+"""
+
+from __future__ import annotations
+
+from textual.content import Content
+from textual.events import Click
+from textual.message import Message
+
+from plt_tui.control.state import RunState
+from plt_tui.protocol.events import Failed
+from plt_tui.views.tui.keys import KEY_GAP, footer
+from plt_tui.views.tui.layout import WIDE_HEIGHT
+from plt_tui.views.tui.panes.block import Block
+from plt_tui.views.tui.session import RunSession
+from plt_tui.views.tui.words import STYLES, Word, one_line, story_words
+
+TAIL_LINES, TAIL_LINES_COMPACT = 6, 3
+"""Last log lines shown of the rank that failed first; fewer on a low screen."""
+
+
+class Banner(Block):
+    """What stands: alerts, why there is no connection, how the run ended and what to do next. Empty: not seen."""
+
+    DEFAULT_CSS = """
+    Banner { height: auto; max-height: 12; padding: 0 1; background: $surface; }
+    """
+
+    def show(self, session: RunSession) -> None:
+        """Draw what stands now."""
+        tail_lines = TAIL_LINES if self.app.size.height >= WIDE_HEIGHT else TAIL_LINES_COMPACT
+        found = [*_outcome(session, tail_lines), *_alerts(session.model.state)]
+        self.display = bool(found)
+        self.put(found)
+
+
+def _alerts(state: RunState) -> list[Content]:
+    words = [story_words(alert) for alert in state.alerts.values()]
+    return [Content.styled(f"{word.glyph} {word.text}", f"bold {STYLES[word.tone]}") for word in words]
+
+
+def _outcome(session: RunSession, tail_lines: int) -> list[Content]:
+    state, name = session.model.state, session.name
+    resume = f"plt-tui run --resume auto --name {name}"
+    if not state.is_over:
+        return [] if not session.trouble else [Content.styled(f"✖ {session.trouble}", f"bold {STYLES['bad']}")]
+    if state.phase == "finished":
+        return [_next("target reached; for the whole story", f"plt-tui show {name}")]
+    failure = _failure(state.failures[-1], tail_lines) if state.failures and state.phase == "failed" else []
+    return [*failure, _next("to resume", resume)]
+
+
+def _next(what: str, command: str) -> Content:
+    return Content.assemble((f"{what}: ", STYLES["muted"]), (command, "bold"))
+
+
+def _failure(failure: Failed, tail_lines: int) -> list[Content]:
+    first = Content.styled(story_words(failure).text, f"bold {STYLES['bad']}")
+    tail = [Content.styled(f"  {one_line(line)}", STYLES["muted"]) for line in failure.log_tail[-tail_lines:]]
+    return [first, *tail]
+
+
+class Answer(Block):
+    """The answer to the last key."""
+
+    DEFAULT_CSS = """
+    Answer { height: 1; padding: 0 1; }
+    """
+
+    def say(self, word: Word) -> None:
+        """Show `word` until the next one."""
+        self.put([Content.assemble((f"{word.glyph} ", f"bold {STYLES[word.tone]}"), (word.text, STYLES[word.tone]))])
+
+
+class KeyBar(Block):
+    """The most used keys; a click presses one."""
+
+    DEFAULT_CSS = """
+    KeyBar { height: 1; padding: 0 1; background: $panel; }
+    """
+
+    class Pressed(Message):
+        """A key was clicked."""
+
+        def __init__(self, key_id: str) -> None:
+            super().__init__()
+            self.key_id = key_id
+
+    def show(self, *, can_steer: bool, is_paused: bool) -> None:
+        """Draw the keys that fit; keys that would be refused are dimmed."""
+        cells = []
+        for key in footer(self.content_size.width):
+            label = "resume" if key.id == "pause" and is_paused else key.label
+            is_dim = key.when == "steer" and not can_steer
+            styles = (STYLES["muted"], STYLES["muted"]) if is_dim else (f"bold {STYLES['accent']}", STYLES["normal"])
+            cells.append(Content.assemble((key.shown, styles[0]), (f" {label}", styles[1])))
+        self.put([Content(KEY_GAP).join(cells)])
+
+    def on_click(self, event: Click) -> None:
+        """Press the key under the pointer."""
+        offset = event.get_content_offset(self)
+        place = offset.x if offset is not None else -1
+        for key in footer(self.content_size.width) if place >= 0 else []:
+            place -= len(key.shown) + 1 + len(key.label) + len(KEY_GAP)
+            if place < 0:
+                self.post_message(self.Pressed(key.id))
+                return

@@ -1,0 +1,1 @@
+"""Screens and dialogs: they route keys and events, and leave drawing to the panes."""

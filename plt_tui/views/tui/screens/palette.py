@@ -1,0 +1,36 @@
+"""The command palette: the key table by name, only what can be done now."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+
+from textual.command import DiscoveryHit, Hit, Hits, Provider
+
+from plt_tui.views.tui.keys import KEYS, Key
+from plt_tui.views.tui.screens.run import RunScreen
+
+
+class RunCommands(Provider):
+    """Entries of the key table for the run screen."""
+
+    def _allowed(self) -> Iterator[Key]:
+        if isinstance(self.screen, RunScreen):
+            can_steer = not self.screen.session.refusal()
+            yield from (key for key in KEYS if key.id != "palette" and (can_steer or key.when == "always"))
+
+    async def discover(self) -> Hits:
+        """Everything, before anything is typed."""
+        for key in self._allowed():
+            yield DiscoveryHit(
+                f"{key.label}  ({key.shown})", partial(self.screen.run_action, f"perform('{key.id}')"), help=key.help
+            )
+
+    async def search(self, query: str) -> Hits:
+        """Entries whose label or sentence matches."""
+        matcher = self.matcher(query)
+        for key in self._allowed():
+            text = f"{key.label}: {key.help}"
+            score = matcher.match(text)
+            if score > 0:
+                yield Hit(score, matcher.highlight(text), partial(self.screen.run_action, f"perform('{key.id}')"))

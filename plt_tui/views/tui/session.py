@@ -1,0 +1,91 @@
+"""One run as the UI holds it: the connection, the model it fills, and commands on their way out.
+
+Draws nothing: screens look at `model`, `link` and `trouble` when they like. Invariant: whatever goes wrong with the
+connection ends as words in `trouble`, never as an exception in the UI.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any, Literal
+
+from plt_tui.config.schema import RunConfig
+from plt_tui.errors import PltTuiError
+from plt_tui.protocol.commands import Command, new_command
+from plt_tui.protocol.text import safe_line
+from plt_tui.views.model import RunModel
+from plt_tui.views.source import Source
+
+Link = Literal["connecting", "connected", "closed"]
+"""State of the connection; `closed` is final."""
+
+TURN_S = 0.01
+"""Longest stretch of folding history before keys and drawing get their turn."""
+
+
+class RunSession:
+    """A run being watched. Used from the UI's event loop only."""
+
+    def __init__(
+        self, connect: Callable[[], Awaitable[Source]], *, name: str, config: RunConfig | None, readonly: bool, actor: str
+    ) -> None:
+        self.model = RunModel()
+        self.name = safe_line(name)
+        self.config = config
+        self.link: Link = "connecting"
+        self.trouble = ""
+        """Why there is no connection, or empty."""
+        self._connect = connect
+        self._readonly = readonly
+        self._actor = actor
+        self._source: Source | None = None
+
+    async def follow(self) -> None:
+        """Connect and fold events until none can come."""
+        try:
+            self._source = await self._connect()
+            self.link = "connected"
+            await self._fold_all(self._source)
+            if not self.model.state.is_over:
+                self.trouble = "the hub has closed the connection"
+        except (PltTuiError, OSError) as error:
+            self.trouble = safe_line(str(error))
+        finally:
+            self.link = "closed"
+            if self._source is not None:
+                await self._source.close()
+
+    async def _fold_all(self, source: Source) -> None:
+        turn_began = time.perf_counter()
+        async for event in source.events():
+            self.model.fold(event)
+            if time.perf_counter() - turn_began > TURN_S:
+                await asyncio.sleep(0)
+                turn_began = time.perf_counter()
+
+    def refusal(self) -> str:
+        """Why no command can be sent now, or empty when one can."""
+        state = self.model.state
+        if state.is_over:
+            return f"the run has {state.phase}: nothing to steer; plt-tui run --resume auto --name {self.name} goes on with it"
+        if self.link == "connecting":
+            return "not connected to the run yet"
+        if self.link == "closed":
+            return f"not connected to the run: {self.trouble}"
+        if self.is_readonly:
+            return "opened read-only: attach without --readonly to steer"
+        return ""
+
+    @property
+    def is_readonly(self) -> bool:
+        """True when this view may only look."""
+        return self._readonly or (self._source is not None and self._source.readonly)
+
+    async def send(self, name: str, args: dict[str, Any]) -> Command:
+        """Send one command. Raises: PltTuiError when it cannot be sent or is malformed."""
+        command = new_command(name, args, self._actor)
+        assert self._source is not None, "refusal() was not asked"
+        await self._source.send(command)
+        return command

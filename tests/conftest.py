@@ -1,0 +1,109 @@
+"""Every test cleans up after itself, and none touches the caches and sockets of the person who runs it."""
+
+from __future__ import annotations
+
+import errno
+import multiprocessing.resource_tracker
+import os
+import shutil
+import socket
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+import pytest
+
+PATIENCE_S = 5.0
+"""How long what a test started may take to go away after it."""
+POLL_S = 0.01
+MARK = "PLT_TUI_CACHE"
+"""Set to a folder of this session, and inherited by everything that tests start: so detached processes are found again."""
+
+Thing = psutil.Process | Path | None
+"""A process, a socket's file, or something with no handle of use here."""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Caches go to a folder of this session, sockets to another one with a short path (a socket's has 107 bytes at most)."""
+    sockets = Path(tempfile.mkdtemp(prefix="plt-tui-test-"))
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv(MARK, str(tmp_path_factory.mktemp("cache")))
+        environment.setenv("XDG_RUNTIME_DIR", str(sockets))
+        yield sockets
+    shutil.rmtree(sockets)
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_behind(own_folders: Path) -> Iterator[None]:
+    """Fails a test that leaves a child process, a non-daemon thread or an open socket behind."""
+    before = _things(own_folders).keys()
+    yield
+    _fail_if_left(
+        lambda: {name: thing for name, thing in _things(own_folders).items() if name not in before and _is_live(thing)}
+    )
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_detached_process_left_behind(own_folders: Path) -> Iterator[None]:
+    """Fails a module whose tests leave a process behind that is no child any more, such as a detached hub."""
+    yield
+    _fail_if_left(_marked_processes)
+
+
+def _fail_if_left(left: Callable[[], dict[str, Thing]]) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while things := left():
+        if time.monotonic() > deadline:
+            for thing in things.values():
+                if isinstance(thing, psutil.Process):
+                    with suppress(psutil.NoSuchProcess):
+                        thing.kill()
+            pytest.fail(f"left behind: {', '.join(sorted(things))}")
+        time.sleep(POLL_S)
+
+
+def _is_live(thing: Thing) -> bool:
+    """False for the socket file of a process that was killed: only the next owner can remove it."""
+    if not isinstance(thing, Path):
+        return True
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
+        return client.connect_ex(str(thing)) not in (errno.ECONNREFUSED, errno.ENOENT)
+
+
+def _things(sockets: Path) -> dict[str, Thing]:
+    """What this process has going, by a name for people."""
+    process = psutil.Process()
+    found: dict[str, Thing] = {name: child for child in process.children(recursive=True) if (name := _name(child))}
+    threads = [f"thread {thread.name}" for thread in threading.enumerate() if not thread.daemon]
+    listening = [
+        f"socket {connection.laddr}"
+        for connection in process.net_connections("all")
+        if connection.laddr and connection.status in (psutil.CONN_LISTEN, psutil.CONN_NONE)
+    ]
+    files = {f"file {path}": path for path in sockets.rglob("*.sock")}
+    return {**found, **files, **dict.fromkeys((*threads, *listening))}
+
+
+def _marked_processes() -> dict[str, Thing]:
+    """Processes of other parents that tests of this session have started."""
+    mark = os.environ[MARK]
+    found: dict[str, Thing] = {}
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            if process.pid != os.getpid() and process.environ().get(MARK) == mark and (name := _name(process)):
+                found[name] = process
+    return found
+
+
+def _name(process: psutil.Process) -> str:
+    """A process for people; empty for one that has ended, and for the helper that multiprocessing keeps until the end."""
+    helper = multiprocessing.resource_tracker._resource_tracker._pid  # type: ignore[attr-defined]
+    with suppress(psutil.NoSuchProcess):
+        if process.pid != helper and process.status() != psutil.STATUS_ZOMBIE:
+            return f"process {process.pid} ({' '.join(process.cmdline())})"
+    return ""

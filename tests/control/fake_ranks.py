@@ -1,0 +1,289 @@
+"""Ranks without torch: what a rank says and how it ends, played by small functions that processes of their own run.
+
+Each public function is an entry point, "tests.control.fake_ranks:NAME". Not tests of training: they count steps. Rank 0 leads; the
+others wait until it has left a file, because there are no collectives that would tell them.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from plt_tui.protocol.commands import Command, status_of
+from plt_tui.protocol.events import Checkpoint, Done, Failed, RankStatus, Run, Step
+from plt_tui.protocol.link import RankEnd
+from plt_tui.protocol.rank import RankSpec
+
+TARGET = 12
+FOREVER = 10**9
+PACE_S = 0.002
+Act = Callable[[int], None]
+
+
+def _step(number: int) -> Step:
+    now, loss = time.time(), 1.0 / number
+    return Step(time=now, step=number, loss=loss, lr=0.1, grad_norm=1.0, tokens=number, tokens_per_s=1.0, step_ms=1.0)
+
+
+def _run(spec: RankSpec, start: int, target: int) -> Run:
+    return Run(
+        time=time.time(),
+        name=Path(spec.run_dir).name,
+        dir=spec.run_dir,
+        world_size=spec.world_size,
+        params=1,
+        target_step=target,
+        start_step=start,
+        resumed_from=spec.resume,
+        environment={"edits": spec.edits, "attempt": spec.attempt, "paused": spec.paused, "threads": spec.threads},
+    )
+
+
+def _say(spec: RankSpec, link: RankEnd, doing: str) -> None:
+    link.send(RankStatus(time=time.time(), rank=spec.rank, pid=os.getpid(), doing=doing))
+
+
+def _follow(spec: RankSpec) -> int:
+    """What every rank but rank 0 does: wait until rank 0 has left its file."""
+    while not (Path(spec.run_dir) / f"left-{spec.attempt}").exists():
+        time.sleep(PACE_S)
+    return 0
+
+
+class _Leader:
+    """Rank 0: counts steps, answers commands between them, as `training.session` does."""
+
+    def __init__(self, spec: RankSpec, link: RankEnd, target: int, start: int = 0, act: Act | None = None) -> None:
+        self.spec, self.link, self.target, self.step = spec, link, target, start
+        self.act = act
+        self.paused = spec.paused
+        self.stopped = False
+
+    def train(self) -> int:
+        self.link.send(_run(self.spec, self.step, self.target))
+        while not self.stopped and (self.paused or self.step < self.target):
+            _say(self.spec, self.link, "paused" if self.paused else "training")
+            for command in self.link.take(PACE_S):
+                self.answer(command)
+            if not self.paused and not self.stopped:
+                self.step += 1
+                self.link.send(_step(self.step))
+                if self.act is not None:
+                    self.act(self.step)
+        self.link.send(
+            Done(time=time.time(), rank=0, step=self.step, finished=not self.stopped, weights_sha256=f"sha of {self.step}")
+        )
+        (Path(self.spec.run_dir) / f"left-{self.spec.attempt}").touch()
+        return 0
+
+    def answer(self, command: Command) -> None:
+        first = self.step + 1 if command.name in ("set", "undo") else self.step
+        self.link.send(replace(status_of(command, "agreed", self.step), time=time.time()))
+        if command.name in ("pause", "resume"):
+            self.paused = command.name == "pause"
+        self.stopped = self.stopped or command.name == "stop"
+        if command.name == "checkpoint":
+            self.link.send(Checkpoint(time=time.time(), step=self.step, path=f"checkpoints/step-{self.step:08d}"))
+        self.link.send(replace(status_of(command, "applied", first, "1 -> 2"), time=time.time()))
+
+
+def _play(spec: RankSpec, link: RankEnd, target: int, start: int = 0, act: Act | None = None) -> int:
+    if spec.rank == 0:
+        return _Leader(spec, link, target, start, act).train()
+    _say(spec, link, "training")
+    code = _follow(spec)
+    link.send(Done(time=time.time(), rank=spec.rank, step=0, finished=True))
+    return code
+
+
+def _fail(spec: RankSpec, link: RankEnd, message: str, exit_code: int = 4) -> None:
+    link.send(Failed(time=time.time(), rank=spec.rank, message=message, exit_code=exit_code, traceback="Traceback ..."))
+    link.close()
+    os._exit(1)
+
+
+def trains(spec: RankSpec, link: RankEnd) -> int:
+    """Reach the target."""
+    print("2026-01-02T03:04:05 INFO hello from", spec.rank)
+    return _play(spec, link, TARGET)
+
+
+def trains_on(spec: RankSpec, link: RankEnd) -> int:
+    """Train until told to stop."""
+    return _play(spec, link, FOREVER)
+
+
+def raises_once(spec: RankSpec, link: RankEnd) -> int:
+    """Raise at step 5 of the first attempt, reach the target in the second."""
+    return _play(
+        spec, link, TARGET, act=lambda step: _fail(spec, link, "boom \x1b[2J") if (spec.attempt, step) == (0, 5) else None
+    )
+
+
+def raises_at_step_5(spec: RankSpec, link: RankEnd) -> int:
+    """Raise at step 5 of every attempt."""
+    return _play(spec, link, TARGET, act=lambda step: _fail(spec, link, "boom") if step == 5 else None)
+
+
+def raises_ever_later(spec: RankSpec, link: RankEnd) -> int:
+    """Raise in every attempt, one step later each time."""
+    return _play(spec, link, TARGET, act=lambda step: _fail(spec, link, "boom") if step == 5 + spec.attempt else None)
+
+
+def has_no_data(spec: RankSpec, link: RankEnd) -> int:
+    """Every rank finds the corpus missing."""
+    _fail(spec, link, "corpus.txt: no such file", exit_code=7)
+    return 1
+
+
+def loses_its_peer(spec: RankSpec, link: RankEnd) -> int:
+    """In the first attempt rank 0's collective breaks at step 3, because rank 1 is killed."""
+    going = Path(spec.run_dir) / "going"
+    if spec.attempt == 0 and spec.rank == 1:
+        going.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    if spec.attempt == 0:
+        while not going.exists():
+            time.sleep(PACE_S)
+        link.send(_run(spec, 0, TARGET))
+        for number in (1, 2, 3):
+            link.send(_step(number))
+        lost = Failed(time=time.time(), rank=0, message="Connection closed by peer", exit_code=4, is_lost_peer=True)
+        link.send(lost)
+        return 1
+    return _play(spec, link, TARGET)
+
+
+def crashes_once_paused(spec: RankSpec, link: RankEnd) -> int:
+    """Train on; in the first attempt rank 0 waits for a pause, then for the file "die", and is gone by SIGSEGV."""
+
+    def wait_and_die() -> None:
+        while not (Path(spec.run_dir) / "die").exists():
+            time.sleep(PACE_S)
+        signal.signal(signal.SIGSEGV, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGSEGV)
+
+    if spec.rank != 0 or spec.attempt > 0:
+        return _play(spec, link, FOREVER)
+    leader = _Leader(spec, link, FOREVER)
+    answer = leader.answer
+
+    def answer_and_die(command: Command) -> None:
+        answer(command)
+        if command.name == "pause":
+            wait_and_die()
+
+    leader.answer = answer_and_die  # type: ignore[method-assign]
+    return leader.train()
+
+
+def dies_with_unanswered_commands(spec: RankSpec, link: RankEnd) -> int:
+    """In the first attempt take a command and die without a word about it; answer everything in the second."""
+    if spec.rank != 0 or spec.attempt > 0:
+        return _play(spec, link, FOREVER)
+    link.send(_run(spec, 0, FOREVER))
+    while not link.take(0.05):
+        pass
+    os.kill(os.getpid(), signal.SIGKILL)
+    return 0
+
+
+def floods(spec: RankSpec, link: RankEnd) -> int:
+    """Say 100 000 steps as fast as it goes."""
+    if spec.rank != 0:
+        return _play(spec, link, TARGET)
+    link.send(_run(spec, 0, 100_000))
+    template = _step(1)
+    for number in range(1, 100_001):
+        link.send(replace(template, step=number))
+    link.send(Done(time=time.time(), rank=0, step=100_000, finished=True))
+    (Path(spec.run_dir) / f"left-{spec.attempt}").touch()
+    return 0
+
+
+def is_deaf(spec: RankSpec, link: RankEnd) -> int:
+    """Train and never look at a command; ignore every signal that can be ignored."""
+    if spec.rank == 0:
+        link.send(_run(spec, 0, FOREVER))
+        link.send(_step(1))
+    while True:
+        time.sleep(1.0)
+
+
+def never_begins(spec: RankSpec, link: RankEnd) -> int:
+    """Hang before the first `Run`, as a slow import does."""
+    _say(spec, link, "importing torch")
+    while True:
+        time.sleep(1.0)
+
+
+def begins_late(spec: RankSpec, link: RankEnd) -> int:
+    """Begin to train when the file "begin" is there."""
+    while not (Path(spec.run_dir) / "begin").exists():
+        time.sleep(PACE_S)
+    return _play(spec, link, FOREVER)
+
+
+def ends_without_a_word(spec: RankSpec, link: RankEnd) -> int:
+    """Return 0 without `Done`, as a stray `os._exit(0)` in somebody's data loader would."""
+    if spec.rank == 0:
+        link.send(_run(spec, 0, TARGET))
+    return 0
+
+
+def exits_with_3(spec: RankSpec, link: RankEnd) -> int:
+    """Print something and end with an exit code, but no event."""
+    print("last words", flush=True)
+    return 3
+
+
+def says_how_it_lives(spec: RankSpec, link: RankEnd) -> int:
+    """Tell what it was given and how it treats signals, then end with 0."""
+    ignored = [signal.getsignal(number) == signal.SIG_IGN for number in (signal.SIGINT, signal.SIGTERM)]
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, [])
+    threads = os.environ["OMP_NUM_THREADS"]
+    _say(spec, link, f"{spec.device} {threads} ignored={ignored} blocked={len(blocked)} torch={'torch' in sys.modules}")
+    print("printed")
+    return 0
+
+
+def echoes(spec: RankSpec, link: RankEnd) -> int:
+    """Say the id of every command that comes; end after "stop"."""
+    while True:
+        for command in link.take(1.0):
+            _say(spec, link, command.id)
+            if command.name == "stop":
+                return 0
+
+
+def says_much_and_dies(spec: RankSpec, link: RankEnd) -> int:
+    """Say 20 things, then be killed in the middle of writing the next one."""
+    for number in range(20):
+        _say(spec, link, str(number))
+    link.close()
+    os.write(link._queues.events._writer.fileno(), (1000).to_bytes(4, "big") + b'{"kind"')  # type: ignore[attr-defined]
+    os.kill(os.getpid(), signal.SIGKILL)
+    return 0
+
+
+def leaves_a_grandchild(spec: RankSpec, link: RankEnd) -> int:
+    """End with 5 while a forked process holds the queues open until the file "go" is there."""
+    _say(spec, link, "last words")
+    if os.fork() == 0:
+        while not (Path(spec.run_dir) / "go").exists():
+            time.sleep(PACE_S)
+        os._exit(0)
+    return 5
+
+
+def prints(spec: RankSpec, link: RankEnd) -> int:
+    """Print what a terminal would act on, from Python and from below it, then train."""
+    print("2026-01-02T03:04:05 WARNING \x1b]0;owned\x07")
+    os.write(2, b"native library says hi\n")
+    sys.stderr.write("10%\r100%\n")
+    return _play(spec, link, TARGET)

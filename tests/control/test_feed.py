@@ -1,0 +1,238 @@
+"""Promises of `control.feed`: whenever a reader looks, it misses nothing and is given nothing twice."""
+
+from __future__ import annotations
+
+from array import array
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from plt_tui.control import feed as feed_module
+from plt_tui.control.feed import Cursor, Feed, History
+from plt_tui.protocol.events import Alert, Event, Gauges, Logs, Phase, RankStatus, Run, Step, Steps
+
+
+def step(number: int) -> Step:
+    """A step of which only the number matters."""
+    return Step(step=number, loss=1.0, lr=0.1, grad_norm=1.0, tokens=number, tokens_per_s=1.0, step_ms=1.0)
+
+
+def run(start_step: int) -> Run:
+    """A session that starts from `start_step`."""
+    return Run(name="a", dir="/a", world_size=1, params=1, target_step=100, start_step=start_step)
+
+
+def logs(*texts: str) -> Logs:
+    """Log lines of one source."""
+    return Logs(lines=[[0.0, "hub", "INFO", text] for text in texts])
+
+
+def gauges(percent: float) -> Gauges:
+    """The machine, of which only one core matters."""
+    return Gauges(cores=[percent], memory_used_bytes=0, memory_total_bytes=0, gpus=[])
+
+
+class Reader:
+    """A view: it keeps its own history the way every view does."""
+
+    def __init__(self, feed: Feed) -> None:
+        self.feed = feed
+        self.cursor = Cursor()
+        self.steps: list[int] = []
+        self.events: list[Event] = []
+        self.lines: list[str] = []
+        self.dropped = 0
+
+    def look(self) -> None:
+        """Take what is new, as `Steps` blocks ask for it: a block replaces what came from its first step on."""
+        news, self.cursor = self.feed.read(self.cursor)
+        for event in news:
+            if isinstance(event, Steps):
+                numbers = [int(number) for number in event.column("step")]
+                assert numbers == sorted(set(numbers))
+                self.steps = [number for number in self.steps if number < numbers[0]] + numbers
+            elif isinstance(event, Logs):
+                self.lines += [line[3] for line in event.lines]
+                self.dropped += event.dropped
+            elif not isinstance(event, Gauges | RankStatus):
+                self.events.append(event)
+                if isinstance(event, Run):
+                    self.steps = [number for number in self.steps if number <= event.start_step]
+
+
+ACTIONS = st.lists(
+    st.one_of(
+        st.just("step"),
+        st.just("alert"),
+        st.just("log"),
+        st.just("look"),
+        st.tuples(st.just("resume"), st.integers(0, 12)),
+    ),
+    max_size=60,
+)
+
+
+@given(actions=ACTIONS)
+def test_a_reader_sees_every_event_and_step_once_and_in_order(actions: list[object]) -> None:
+    """Whenever it looks, and whatever was cut in between, a reader ends with what the feed has."""
+    feed, last, said = Feed(), 0, 0
+    reader, late = Reader(feed), Reader(feed)
+    for action in actions:
+        if action == "step":
+            last += 1
+            feed.publish(step(last))
+        elif action == "alert":
+            said += 1
+            feed.publish(Alert(topic="t", text=str(said)))
+        elif action == "log":
+            said += 1
+            feed.publish(logs(str(said)))
+        elif action == "look":
+            reader.look()
+        elif isinstance(action, tuple):
+            last = min(last, action[1])
+            feed.publish(run(last))
+    for someone in (reader, late):
+        someone.look()
+        assert someone.steps == [int(number) for number in feed.history.columns["step"]] == list(range(1, last + 1))
+        assert someone.events == feed.events
+        assert someone.lines == [line[3] for line in feed.log_tail(feed_module.LOG_LINES)]
+        assert someone.dropped == 0
+        assert feed.read(someone.cursor)[0] == []
+
+
+def test_without_a_cut_no_step_is_given_twice() -> None:
+    """A reader that keeps up gets only the new rows."""
+    feed, cursor = Feed(), Cursor()
+    given: list[int] = []
+    for number in range(1, 50):
+        feed.publish(step(number))
+        if number % 7 == 0:
+            news, cursor = feed.read(cursor)
+            given += [int(value) for event in news if isinstance(event, Steps) for value in event.column("step")]
+    assert given == list(range(1, 50))
+
+
+def test_a_long_history_comes_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No block has more than BLOCK_ROWS rows."""
+    monkeypatch.setattr(feed_module, "BLOCK_ROWS", 10)
+    feed = Feed()
+    for number in range(1, 26):
+        feed.publish(step(number))
+    blocks = [event for event in feed.read(Cursor())[0] if isinstance(event, Steps)]
+    assert [block.count for block in blocks] == [10, 10, 5]
+    assert [block.column("step")[0] for block in blocks] == [1, 11, 21]
+
+
+@pytest.mark.parametrize(
+    ("appended", "kept", "generation"),
+    [
+        ([1, 2, 3], [1, 2, 3], 0),
+        ([1, 2, 3, 3], [1, 2, 3], 1),
+        ([1, 2, 3, 2, 3], [1, 2, 3], 1),
+        ([5, 6, 1], [1], 1),
+        ([1, 2, 9], [1, 2, 9], 0),
+        ([1, 2, 1, 1], [1], 2),
+    ],
+)
+def test_a_step_again_cuts_off_what_followed_it(appended: list[int], kept: list[int], generation: int) -> None:
+    """The rows of an abandoned branch go, and readers are told by the generation."""
+    history = History()
+    for number in appended:
+        history.append(step(number))
+    assert history.columns["step"] == array("d", kept)
+    assert {len(values) for values in history.columns.values()} == {len(kept)} == {len(history)}
+    assert history.generation == generation
+
+
+def test_a_cut_that_removes_nothing_disturbs_no_reader() -> None:
+    """A resume from the last step leaves the generation, so nobody reads a million rows again."""
+    feed = Feed()
+    feed.publish(step(1))
+    _, cursor = feed.read(Cursor())
+    feed.publish(run(1))
+    assert not [event for event in feed.read(cursor)[0] if isinstance(event, Steps)]
+
+
+def test_log_lines_beyond_the_ring_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A reader that slept through a flood gets the newest lines and the number of those it missed."""
+    monkeypatch.setattr(feed_module, "LOG_LINES", 5)
+    feed = Feed()
+    feed.publish(logs("0", "1"))
+    reader = Reader(feed)
+    reader.look()
+    feed.publish(logs(*(str(number) for number in range(2, 20))))
+    reader.look()
+    assert (reader.lines, reader.dropped) == (["0", "1", "15", "16", "17", "18", "19"], 13)
+    reader.look()
+    assert reader.dropped == 13
+
+
+def test_lines_left_out_before_the_feed_are_told_once_to_everybody() -> None:
+    """What the tail of a flooding rank has left out is part of what a reader was not shown."""
+    feed = Feed()
+    early, late = Reader(feed), Reader(feed)
+    feed.publish(Logs(lines=logs("a").lines, dropped=7))
+    early.look()
+    feed.publish(logs("b"))
+    early.look()
+    late.look()
+    assert (early.lines, early.dropped) == (late.lines, late.dropped) == (["a", "b"], 7)
+
+
+def test_of_gauges_and_ranks_a_reader_gets_the_newest_only() -> None:
+    """A slow reader is not sent a minute of old gauges, and nothing twice."""
+    feed = Feed()
+    for percent in (1.0, 2.0):
+        feed.publish(gauges(percent))
+        for number in (0, 1):
+            feed.publish(RankStatus(rank=number, pid=1, doing=f"{percent}"))
+    news, cursor = feed.read(Cursor())
+    ranks = [event for event in news if isinstance(event, RankStatus)]
+    assert [event.cores for event in news if isinstance(event, Gauges)] == [[2.0]]
+    assert sorted((event.rank, event.doing) for event in ranks) == [(0, "2.0"), (1, "2.0")]
+    feed.publish(gauges(3.0))
+    assert feed.read(cursor)[0] == [gauges(3.0)]
+
+
+def test_a_reader_moves_nobody_else() -> None:
+    """Cursors are values: reading from an old one again gives the same."""
+    feed = Feed()
+    feed.publish(step(1))
+    feed.publish(Phase(phase="running"))
+    first, cursor = feed.read(Cursor())
+    assert feed.read(Cursor()) == (first, cursor)
+
+
+def test_listeners_are_woken_until_they_leave() -> None:
+    """After every publish, once, and no more after leaving, even when that happens while being woken."""
+    feed, woken = Feed(), []
+
+    def once() -> None:
+        woken.append("once")
+        leave()
+
+    leave = feed.listen(once)
+    stay = feed.listen(lambda: woken.append("stays"))
+    feed.publish(step(1))
+    feed.publish(step(2))
+    stay()
+    feed.publish(step(3))
+    assert woken == ["once", "stays", "stays"]
+
+
+def test_the_newest_record_number_is_remembered() -> None:
+    """The next session numbers its events after it, in whatever order they are published."""
+    feed = Feed()
+    for seq in (1, 7, 3):
+        feed.publish(Phase(phase="running", seq=seq))
+    assert feed.last_seq == 7
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 5])
+def test_the_tail_of_the_log(count: int) -> None:
+    """The newest lines, oldest first."""
+    feed = Feed()
+    feed.publish(logs("a", "b", "c"))
+    assert [line[3] for line in feed.log_tail(count)] == ["a", "b", "c"][3 - min(3, count) :]

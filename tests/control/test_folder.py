@@ -1,0 +1,357 @@
+"""Promises of `control.folder`: one holder at a time, files that are old or new, names that are found or explained."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import socket
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from plt_tui.control import folder as folder_module
+from plt_tui.control.folder import (
+    MAX_SOCKET_PATH,
+    RunFolder,
+    RunInfo,
+    find_run,
+    fresh_name,
+    host_name,
+    list_runs,
+    replace_file,
+)
+from plt_tui.errors import RunInUse, StorageError, UsageError
+from plt_tui.protocol.commands import NAME_PATTERN
+
+INFO = RunInfo(name="a", host="box", pid=4711, boot_id="b", socket="/s", phase="running", metrics_url="http://x")
+NOW = time.struct_time((2026, 11, 22, 9, 5, 0, 6, 326, 0))
+HOLDER = """
+import sys
+from pathlib import Path
+from plt_tui.control.folder import RunFolder
+descriptor = RunFolder(Path(sys.argv[1])).lock()
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture()
+def folder(tmp_path: Path) -> RunFolder:
+    """A run's folder with its configuration."""
+    made = RunFolder(tmp_path / "runs" / "a")
+    made.create("[run]\n")
+    return made
+
+
+def held_elsewhere(folder: RunFolder) -> subprocess.Popen[bytes]:
+    """Another process that holds the run; returns once it does."""
+    process = subprocess.Popen([sys.executable, "-c", HOLDER, str(folder.path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"held\n"
+    return process
+
+
+def ended(process: subprocess.Popen[bytes]) -> None:
+    """The process gone and its pipes closed."""
+    process.kill()
+    process.communicate()
+
+
+def test_creating_the_object_touches_nothing(tmp_path: Path) -> None:
+    """Asking about a run does not make one."""
+    asked = RunFolder(tmp_path / "none")
+    assert (asked.exists, asked.is_live(), asked.read_info()) == (False, False, None)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_created_run_is_there_and_private(folder: RunFolder) -> None:
+    """The configuration is written, the folders are made, and nobody else may read them."""
+    assert folder.exists
+    assert folder.config.read_text() == "[run]\n"
+    assert {path.stat().st_mode & 0o777 for path in (folder.logs, folder.checkpoints)} == {0o700}
+    assert folder.config.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_folder_that_cannot_be_made_is_a_storage_error(tmp_path: Path) -> None:
+    """The message has the path and the way out."""
+    (tmp_path / "runs").write_text("a file")
+    with pytest.raises(StorageError, match=r"runs/a: cannot create the run folder: .*; choose another --set run\.dir"):
+        RunFolder(tmp_path / "runs" / "a").create("")
+
+
+def test_creating_again_forgets_the_hub_that_was_killed(folder: RunFolder, own_folders: Path) -> None:
+    """Views would wait at its socket."""
+    path = own_folders / "dead.sock"
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(path))
+    folder.write_info(replace(INFO, socket=str(path)))
+    folder.create("")
+    assert not path.exists()
+    assert folder.read_info() is None
+
+
+def test_creating_again_removes_nothing_else(folder: RunFolder, tmp_path: Path, own_folders: Path) -> None:
+    """A copied `run.json` names the socket of a hub that lives, and a forged one any file."""
+    treasure, path = tmp_path / "treasure", own_folders / "live.sock"
+    treasure.write_text("mine")
+    with socket.socket(socket.AF_UNIX) as live:
+        live.bind(str(path))
+        live.listen()
+        for victim in (treasure, path, tmp_path, tmp_path / "missing"):
+            folder.write_info(replace(INFO, socket=str(victim)))
+            folder.create("")
+        assert treasure.read_text() == "mine"
+        assert path.is_socket()
+    path.unlink()
+
+
+def test_the_info_comes_back(folder: RunFolder) -> None:
+    """What the hub wrote is what a view reads."""
+    folder.write_info(INFO)
+    assert folder.read_info() == INFO
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"name": "a"}', '{"mood": 1}', "\x00" * 64, "null"])
+def test_an_unreadable_info_is_none(folder: RunFolder, content: str) -> None:
+    """A `run.json` of another version or of a crash is like none."""
+    (folder.path / "run.json").write_text(content)
+    assert folder.read_info() is None
+
+
+def test_two_holders_in_one_process_are_refused_and_named(folder: RunFolder) -> None:
+    """The second one learns who holds the run and how to watch it; after the first let go it gets it."""
+    folder.write_info(INFO)
+    first = folder.lock()
+    with pytest.raises(RunInUse, match=r"in use by process 4711 on box; watch it with: plt-tui attach a"):
+        folder.lock()
+    os.close(first)
+    os.close(folder.lock())
+
+
+def test_a_holder_in_another_process_keeps_the_run_until_it_dies(folder: RunFolder) -> None:
+    """However it dies: after SIGKILL the run is free at once."""
+    process = held_elsewhere(folder)
+    try:
+        assert folder.is_live()
+        with pytest.raises(RunInUse, match="is in use; watch it"):
+            folder.lock()
+    finally:
+        ended(process)
+    assert not folder.is_live()
+    os.close(folder.lock())
+
+
+def test_asking_whether_a_run_is_live_does_not_keep_others_from_taking_it(folder: RunFolder) -> None:
+    """`is_live` holds the lock for a moment; whoever wants the run just then waits for it instead of failing."""
+    descriptor = os.open(folder.path / "lock", os.O_RDWR | os.O_CREAT)
+    fcntl.flock(descriptor, fcntl.LOCK_SH)
+    release = threading.Timer(0.1, os.close, [descriptor])
+    release.start()
+    os.close(folder.lock())
+    release.join()
+
+
+def test_a_held_run_is_live_and_a_free_one_is_not(folder: RunFolder) -> None:
+    """Asking changes nothing: it can be repeated, and leaves the lock with its holder."""
+    assert not folder.is_live()
+    descriptor = folder.lock()
+    assert [folder.is_live(), folder.is_live()] == [True, True]
+    os.close(descriptor)
+    assert not folder.is_live()
+
+
+def test_the_lock_is_not_inherited_by_what_the_holder_starts(folder: RunFolder) -> None:
+    """A child that outlives a killed hub must not keep the run."""
+    descriptor = folder.lock()
+    assert not os.get_inheritable(descriptor)
+    os.close(descriptor)
+
+
+def test_a_lock_that_cannot_be_taken_at_all_is_a_storage_error(folder: RunFolder) -> None:
+    """No permission, or a file system without locks: a sentence, not a traceback."""
+    (folder.path / "lock").mkdir()
+    with pytest.raises(StorageError, match=r"runs/a: cannot take the run's lock: .*; choose another"):
+        folder.lock()
+
+
+@pytest.mark.parametrize("length", [10, 60, 200])
+def test_the_socket_path_is_short_and_its_folder_private(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, length: int) -> None:
+    """With or without a runtime folder, however deep the run lies: at most 107 bytes, and nobody else may enter the folder."""
+    monkeypatch.delenv("XDG_RUNTIME_DIR")
+    deep = RunFolder(tmp_path / ("d" * length) / "a")
+    deep.create("")
+    path = deep.socket_path()
+    assert len(os.fsencode(path)) <= MAX_SOCKET_PATH
+    assert path.parent.stat().st_uid == os.getuid()
+    assert path.parent.stat().st_mode & 0o077 == 0 or path.parent == deep.path
+
+
+def test_the_socket_lies_in_the_runtime_folder_if_there_is_one(folder: RunFolder, own_folders: Path) -> None:
+    """It may not be copied with the run, and network file systems take no sockets."""
+    path = folder.socket_path()
+    assert path.parent == own_folders / "plt-tui"
+    assert path.name == f"a-{os.getpid()}.sock"
+
+
+@pytest.mark.parametrize("trap", ["missing", "file", "link", "long"])
+def test_an_unusable_runtime_folder_is_left_alone(
+    folder: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trap: str
+) -> None:
+    """A link laid by somebody else, a file in its place, a missing or a too deep folder: the next place is taken."""
+    runtime = tmp_path / ("r" * 120 if trap == "long" else "r")
+    if trap != "missing":
+        runtime.mkdir()
+    if trap == "file":
+        (runtime / "plt-tui").write_text("")
+    if trap == "link":
+        (tmp_path / "elsewhere").mkdir()
+        (runtime / "plt-tui").symlink_to(tmp_path / "elsewhere")
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(runtime))
+    assert runtime not in folder.socket_path().parents
+
+
+def test_no_place_for_a_socket_is_a_storage_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The message says what to set."""
+    monkeypatch.delenv("XDG_RUNTIME_DIR")
+    deep = tmp_path / ("d" * 120)
+    monkeypatch.setattr(folder_module.tempfile, "gettempdir", lambda: str(deep))
+    with pytest.raises(StorageError, match="set XDG_RUNTIME_DIR"):
+        RunFolder(deep / "a").socket_path()
+
+
+def test_a_replaced_file_is_old_or_new_for_every_reader(tmp_path: Path) -> None:
+    """A reader in a loop never sees an empty or a mixed file while a writer replaces it."""
+    path = tmp_path / "run.json"
+    contents = {letter * 100_000 for letter in ("a", "b")}
+    replace_file(path, b"a" * 100_000)
+    stop, seen = threading.Event(), set[str]()
+
+    def read() -> None:
+        while not stop.is_set():
+            seen.add(path.read_text())
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    for _ in range(20):
+        for content in contents:
+            replace_file(path, content.encode())
+    stop.set()
+    reader.join()
+    assert seen <= contents
+    assert [entry.name for entry in tmp_path.iterdir()] == ["run.json"]
+
+
+def test_a_failed_replacement_leaves_the_old_file_and_nothing_beside_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full disk costs neither the old content nor a stray piece."""
+    path = tmp_path / "run.json"
+    replace_file(path, b"old")
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(folder_module.os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        replace_file(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["run.json"]
+
+
+def make_runs(root: Path, *names: str) -> None:
+    """Runs under `root`, the last one the newest."""
+    for age, name in enumerate(reversed(names)):
+        run = RunFolder(root / name)
+        run.create("")
+        os.utime(run.config, (1e9 - age, 1e9 - age))
+
+
+def test_runs_are_listed_newest_first(tmp_path: Path) -> None:
+    """Only folders with a configuration and a proper name are runs."""
+    make_runs(tmp_path, "old", "new")
+    make_runs(tmp_path, ".hidden")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "file").write_text("")
+    assert [run.name for run in list_runs(tmp_path)] == ["new", "old"]
+    assert list_runs(tmp_path / "nowhere") == []
+
+
+@pytest.mark.parametrize(
+    ("asked", "found"), [("alpha", "alpha"), ("alp", "alpha"), ("beta-1", "beta-1"), ("beta-10", "beta-10")]
+)
+def test_a_run_is_found_by_name_or_unique_beginning(tmp_path: Path, asked: str, found: str) -> None:
+    """An exact name wins over others that begin with it."""
+    make_runs(tmp_path, "alpha", "beta-1", "beta-10")
+    assert find_run(tmp_path, asked).name == found
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ("beta", r"'beta' could be beta-10, beta-1; give more of the name"),
+        ("gamma", r"no run 'gamma' under .*; runs there: beta-10, beta-1, alpha"),
+        ("", "no run ''"),
+        ("a\x1b[2J", r"no run 'a\\x1b\[2J'"),
+        ("..", "is not a run folder"),
+        ("../x", "is not a run folder"),
+    ],
+)
+def test_a_run_that_is_not_found_is_explained(tmp_path: Path, asked: str, said: str) -> None:
+    """The message lists what there is."""
+    make_runs(tmp_path, "alpha", "beta-1", "beta-10")
+    with pytest.raises(UsageError, match=said):
+        find_run(tmp_path, asked)
+
+
+def test_a_run_is_found_by_its_path_and_has_its_folders_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From wherever one stands, inside it too."""
+    make_runs(tmp_path, "alpha")
+    monkeypatch.chdir(tmp_path / "alpha" / "logs")
+    assert find_run(Path("runs"), str(tmp_path / "alpha")).name == "alpha"
+    assert find_run(Path("runs"), "..").name == "alpha"
+    assert find_run(Path("runs"), "../").name == "alpha"
+
+
+@pytest.mark.parametrize(
+    ("stem", "name"),
+    [
+        ("quickstart", "quickstart-1122-0905"),
+        ("my config (1)", "my-config-1-1122-0905"),
+        ("../../etc", "etc-1122-0905"),
+        ("ä", "run-1122-0905"),
+        ("", "run-1122-0905"),
+        (".hidden", "hidden-1122-0905"),
+        ("x" * 99, "x" * 32 + "-1122-0905"),
+    ],
+)
+def test_a_fresh_name_is_the_stem_and_the_date(tmp_path: Path, stem: str, name: str) -> None:
+    """Readable, and always a proper name."""
+    assert fresh_name(tmp_path, stem, NOW) == name
+
+
+def test_a_fresh_name_is_taken_by_no_run(tmp_path: Path) -> None:
+    """A number is added until it is free."""
+    for number in range(3):
+        name = fresh_name(tmp_path, "a", NOW)
+        assert name == "a-1122-0905" + ("" if number == 0 else f"-{number + 1}")
+        (tmp_path / name).mkdir()
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(stem=st.text())
+def test_every_fresh_name_is_a_proper_name(tmp_path: Path, stem: str) -> None:
+    """Whatever a config file is called."""
+    assert NAME_PATTERN.fullmatch(fresh_name(tmp_path, stem, NOW))
+
+
+def test_this_machine_has_a_name() -> None:
+    """It is written into `run.json` and shown to people."""
+    assert re.fullmatch(r"\S+", host_name())

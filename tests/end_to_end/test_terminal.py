@@ -1,0 +1,91 @@
+"""The UI under a real pseudo-terminal: train, pause, edit, sample, detach, attach, stop; and what happens when it is killed."""
+
+import os
+import signal
+from pathlib import Path
+
+from tests.end_to_end.runs import command, options, show, wait_until
+from tests.end_to_end.terminal import LEAVE_ALTERNATE_SCREEN, Terminal
+
+DOWN = "\x1b[B"
+ENDLESS = options("train.steps=100000", "optim.warmup=0", "optim.schedule=constant")
+
+
+def stop_now(folder: Path, name: str) -> None:
+    """End a run that still trains."""
+    command(folder, "ctl", name, "stop", "--now")
+    wait_until(lambda: show(folder, name)["state"] == "stopped")
+
+
+def test_a_session_by_keys(tmp_path: Path) -> None:
+    """Every key answers with the step at which it is in force; detach leaves the run training; attach finds it; q stops it."""
+    with Terminal(tmp_path, "run", "--name", "keys", *ENDLESS) as terminal:
+        terminal.wait_for("training", "keys", "loss", "rank")
+        terminal.press("p")
+        terminal.wait_for("paused at step")
+        terminal.press("l")
+        terminal.wait_for("learning rate", "now 0.003")
+        terminal.press("x0.5", "\r")
+        terminal.wait_for("0.0015", "in force at step")
+        terminal.press("g")
+        terminal.wait_for("sample", "step")
+        terminal.press("u")
+        terminal.wait_for("in force at step")
+        terminal.press("p")
+        terminal.wait_for("training")
+        terminal.press("d")
+        assert terminal.wait_for_exit() == 0
+        assert "plt-tui attach keys" in terminal.text
+        assert LEAVE_ALTERNATE_SCREEN in terminal.output
+    left_at = show(tmp_path, "keys")["step"]
+    wait_until(lambda: show(tmp_path, "keys")["step"] > left_at)
+    with Terminal(tmp_path, "attach", "keys", columns=80, rows=24) as terminal:
+        terminal.wait_for("training")
+        terminal.press("q")
+        terminal.wait_for("Detach", "Save and stop", "Stop now")
+        terminal.press(DOWN, "\r")
+        assert terminal.wait_for_exit() == 0
+        assert "stopped" in terminal.text
+    shown = show(tmp_path, "keys")
+    assert shown["state"] == "stopped"
+    assert shown["last_checkpoint"] == f"checkpoints/step-{shown['step']:08d}"
+
+
+def test_a_finished_run_opens_read_only(tmp_path: Path) -> None:
+    """`attach` on a run that has ended shows its end and leaves with its exit code."""
+    command(tmp_path, "run", "--no-ui", "--name", "done", *options("train.steps=5"))
+    with Terminal(tmp_path, "attach", "done") as terminal:
+        terminal.wait_for("finished", "done")
+        terminal.press("p")
+        terminal.press("q")
+        assert terminal.wait_for_exit() == 0
+
+
+def test_a_killed_or_hung_up_view_costs_the_run_nothing(tmp_path: Path) -> None:
+    """SIGTERM restores the terminal; SIGHUP by a closed terminal ends the view; kill -9 too; the run trains on."""
+    with Terminal(tmp_path, "run", "--name", "alone", *ENDLESS) as terminal:
+        terminal.wait_for("training")
+        terminal.process.send_signal(signal.SIGTERM)
+        assert terminal.wait_for_exit() == 143
+        assert LEAVE_ALTERNATE_SCREEN in terminal.output
+    with Terminal(tmp_path, "attach", "alone") as terminal:
+        terminal.wait_for("training")
+        os.kill(terminal.process.pid, signal.SIGHUP)
+        assert terminal.wait_for_exit() == 129
+    with Terminal(tmp_path, "attach", "alone") as terminal:
+        terminal.wait_for("training")
+        terminal.process.kill()
+        terminal.wait_for_exit()
+    left_at = show(tmp_path, "alone")["step"]
+    wait_until(lambda: show(tmp_path, "alone")["step"] > left_at)
+    stop_now(tmp_path, "alone")
+
+
+def test_a_tiny_terminal_gets_a_sentence(tmp_path: Path) -> None:
+    """Below the smallest layout there is one sentence and no traceback."""
+    command(tmp_path, "run", "--no-ui", "--name", "small", *options("train.steps=3"))
+    with Terminal(tmp_path, "attach", "small", columns=40, rows=8) as terminal:
+        terminal.wait_for("too small")
+        terminal.press("q")
+        terminal.wait_for_exit()
+        assert b"Traceback" not in terminal.output

@@ -1,0 +1,220 @@
+"""The pure parts of the UI: layout, wording, meters, gauges, learning-rate entry."""
+
+from dataclasses import replace
+
+import fakes
+import numpy as np
+import pytest
+from textual.content import Content
+
+from plt_tui.config.hyper import Edit, lr_at
+from plt_tui.control.state import RunState
+from plt_tui.errors import UsageError
+from plt_tui.protocol.events import CommandStatus, RankStatus
+from plt_tui.views.model import RunModel
+from plt_tui.views.tui import layout
+from plt_tui.views.tui.meters import bar, columns, hanging, spread
+from plt_tui.views.tui.panes.loss import marks
+from plt_tui.views.tui.panes.machine import gauge_lines, lagging, rank_lines
+from plt_tui.views.tui.screens.learning_rate import schedule, typed_edit
+from plt_tui.views.tui.words import PHASES, command_words
+
+NONE: frozenset[str] = frozenset()
+
+
+def folded(events: list[fakes.Event]) -> RunModel:
+    """The model after `events`."""
+    model = RunModel()
+    for event in events:
+        model.fold(event)
+    return model
+
+
+@pytest.mark.parametrize(
+    ("size", "mode", "shown"),
+    [
+        ((200, 60), "wide", {"chart", "trends", "machine", "logs", "samples", "events"}),
+        ((140, 45), "wide", {"chart", "trends", "machine", "logs", "samples"}),
+        ((110, 30), "wide", {"chart", "trends", "machine", "logs", "samples"}),
+        ((109, 60), "compact", {"chart", "logs"}),
+        ((140, 29), "compact", {"chart", "logs"}),
+        ((80, 24), "compact", {"chart", "logs"}),
+        ((60, 16), "compact", {"chart", "logs"}),
+        ((59, 40), "tiny", set()),
+        ((200, 15), "tiny", set()),
+    ],
+)
+def test_the_layout_follows_the_size(size: tuple[int, int], mode: str, shown: set[str]) -> None:
+    """Every size has its layout, and the border lines are where they are documented."""
+    plan = layout.plan(*size, hidden=NONE, front="logs", story="samples")
+    assert (plan.mode, plan.shown) == (mode, shown)
+
+
+def test_a_maximised_pane_is_alone() -> None:
+    """Maximising hides everything else, on wide and on compact screens."""
+    for size in ((140, 45), (80, 24)):
+        plan = layout.plan(*size, hidden=NONE, front="logs", story="samples", maximised="machine")
+        assert plan.shown == {"machine"}
+
+
+def test_a_hidden_pane_cannot_be_reached() -> None:
+    """Focus does not move to what the user switched off."""
+    plan = layout.plan(140, 45, hidden={"logs", "trends"}, front="logs", story="events")
+    assert plan.reachable == ("chart", "machine", "samples", "events")
+    assert plan.shown == {"chart", "machine", "events"}
+
+
+def status(name: str, args: dict[str, object], state: str, step: int = -1, reason: str = "") -> CommandStatus:
+    """One word about a command."""
+    return CommandStatus(id="a", name=name, args=args, actor="x", status=state, step=step, reason=reason)  # type: ignore[arg-type]
+
+
+LR = {"name": "lr", "value": 0.5, "mode": "scale"}
+
+
+@pytest.mark.parametrize(
+    ("event", "words"),
+    [
+        (status("pause", {}, "requested"), "pause requested …"),
+        (status("pause", {}, "agreed"), "pause agreed by all ranks …"),
+        (status("pause", {}, "applied", 312), "paused at step 312"),
+        (status("set", LR, "requested"), "learning rate ×0.5 requested …"),
+        (status("set", LR, "applied", 301, "0.003 -> 0.0015"), "learning rate 0.003 → 0.0015 in force at step 301"),
+        (status("set", {"name": "eval_every", "value": 50}, "applied", 9), "eval every = 50 in force at step 9"),
+        (status("undo", {"edit": "e"}, "applied", 9, "0.0015 -> 0.003"), "undo: 0.0015 → 0.003 in force at step 9"),
+        (status("set", LR, "refused", reason="paused\nfor good"), "learning rate ×0.5 refused: paused for good"),
+        (status("checkpoint", {"name": "best"}, "applied", 5), "checkpoint taken at step 5: best"),
+    ],
+)
+def test_commands_are_told_in_sentences(event: CommandStatus, words: str) -> None:
+    """Each state of a command's life has its words, and the last one names the step."""
+    assert command_words(event).text == words
+
+
+def test_every_phase_has_a_word_and_a_glyph_of_its_own() -> None:
+    """A state is never told by colour alone."""
+    assert len({word.text for word in PHASES.values()}) == len(PHASES)
+    assert len({word.glyph for word in PHASES.values()}) == len(PHASES)
+
+
+@pytest.mark.parametrize("share", [-1.0, 0.0, 0.01, 0.5, 0.99, 1.0, 7.0, float("nan"), float("inf")])
+def test_a_bar_is_exactly_as_wide_as_asked(share: float) -> None:
+    """Whatever the gauge says, nothing beside it moves."""
+    assert bar(share, 17).cell_length == 17
+    assert columns([share]).cell_length == 1
+
+
+def test_a_bar_fills_by_half_cells() -> None:
+    """Half a cell is the finest difference that a bar shows."""
+    assert bar(0.25, 10).plain == "━━╸━━━━━━━"
+    assert [span.end for span in bar(0.25, 10).spans] == [3, 10]
+
+
+@pytest.mark.parametrize("width", [5, 12, 20, 60])
+def test_two_ends_of_a_line_never_exceed_it(width: int) -> None:
+    """Where there is no room for both, the left text is cut."""
+    line = spread(Content("left text"), Content("right"), width)
+    assert line.cell_length <= width
+    assert width < 15 or line.plain.endswith("right")
+
+
+def test_wrapped_lines_hang_under_their_first() -> None:
+    """The second line of an entry begins where its text began."""
+    text = hanging(Content("12:00 "), Content("one two three four"), 14)
+    assert text.plain.splitlines() == ["12:00 one two", "      three", "      four"]
+
+
+def test_cores_memory_and_gpus_have_their_lines_and_reasons() -> None:
+    """Every core has a bar, and what cannot be read says n/a and why, never 0."""
+    model = folded(fakes.machine(10, gpus=True))
+    text = "\n".join(line.plain for line in gauge_lines(model.state.gauges, 46))
+    assert "97 %" in text
+    assert "88 %" in text
+    assert "93 %  64 °C  612 W" in text
+    assert "n/a  n/a  n/a" in text
+    assert "MIG" in text
+    none = "\n".join(line.plain for line in gauge_lines(folded(fakes.machine(10)).state.gauges, 46))
+    assert "n/a: no NVIDIA driver on this machine" in none
+
+
+@pytest.mark.parametrize("width", [46, 56, 76])
+@pytest.mark.parametrize("cores", [1, 2, 7, 16, 17, 128])
+def test_gauges_fit_their_width(width: int, cores: int) -> None:
+    """Any number of cores stays inside the pane."""
+    gauges = replace(fakes.machine(10, gpus=True)[0], cores=[50.0] * cores)
+    assert all(line.cell_length <= width for line in gauge_lines(gauges, width))
+
+
+@pytest.mark.parametrize("width", [45, 60])
+def test_a_rank_has_a_line_that_fits(width: int) -> None:
+    """The row shows step, step time, data time, memory and the age of the last word."""
+    lines = rank_lines(folded(fakes.machine(100)).state, fakes.at(100) + 3, width)
+    assert all(line.cell_length <= width for line in lines)
+    assert lines[1].plain.split() == ["0", "training", "100", "150", "1.2", "412", "MiB", "3s"]
+
+
+def rank(number: int, *, step: int = 100, step_ms: float = 100.0, time: float = 1000.0, doing: str = "training") -> RankStatus:
+    """A rank's word about itself."""
+    return RankStatus(time=time, rank=number, pid=1, doing=doing, step=step, step_ms=step_ms)
+
+
+@pytest.mark.parametrize(
+    ("ranks", "found"),
+    [
+        ([], []),
+        ([rank(0), rank(1)], []),
+        ([rank(0), rank(1), rank(2, step_ms=140.0)], [(2, "slow")]),
+        ([rank(0), rank(1, time=985.0)], [(1, "silent")]),
+        ([rank(0, step=300), rank(1)], [(1, "200 behind")]),
+        ([rank(0), rank(1, time=900.0, doing="paused")], []),
+    ],
+)
+def test_stragglers_are_found(ranks: list[RankStatus], found: list[tuple[int, str]]) -> None:
+    """A rank at work that is silent, behind or slow is named; one that waits by order is not."""
+    assert lagging(ranks, 1001.0) == found
+
+
+@pytest.mark.parametrize(
+    ("text", "mode", "edit"),
+    [
+        ("3e-4", "set", ("set", 3e-4)),
+        ("x0.5", "set", ("scale", 0.5)),
+        ("*2", "replan", ("scale", 2.0)),
+        (" 0 ", "replan", ("replan", 0.0)),
+        ("0.5", "scale", ("scale", 0.5)),
+    ],
+)
+def test_a_typed_rate_becomes_an_edit(text: str, mode: str, edit: tuple[str, float]) -> None:
+    """A value goes by the chosen mode, a factor is a factor in any mode."""
+    typed = typed_edit(text, mode, 10)  # type: ignore[arg-type]
+    assert (typed.mode, typed.value, typed.step) == (*edit, 10)
+
+
+@pytest.mark.parametrize("text", ["", "x", "fast", "-1", "11", "nan", "1e999"])
+def test_a_rate_that_cannot_be_is_refused_with_the_range(text: str) -> None:
+    """The sentence names the knob and what is allowed."""
+    with pytest.raises(UsageError, match=r"lr: .*0 to 10"):
+        typed_edit(text, "set", 1)
+
+
+def test_the_preview_is_the_schedule_that_the_ranks_obey() -> None:
+    """Each previewed point is `lr_at` of the same edits at that step."""
+    state = folded(fakes.training(100)).state
+    edit = Edit(id="preview", step=101, name="lr", value=1e-4, mode="replan")
+    steps, rates = schedule(fakes.CONFIG, state, (*state.edits, edit))
+    assert steps[0] == 101
+    assert steps[-1] == fakes.TARGET
+    expected = [lr_at(fakes.CONFIG.optim, fakes.TARGET, (*state.edits, edit), int(step)) for step in steps]
+    np.testing.assert_array_equal(rates, expected)
+
+
+def test_interventions_and_checkpoints_are_marked_by_step() -> None:
+    """The chart shows who did what where: edits, notes, checkpoints; automatic evaluations are dots, not marks."""
+    found = marks(folded(fakes.training()).happenings.values())
+    assert [(mark.x, mark.glyph) for mark in found] == [(200, "C"), (301, "L"), (310, "N"), (400, "C"), (600, "C")]
+
+
+def test_a_run_without_a_word_yet_has_no_ranks_and_no_gauges() -> None:
+    """The panes can be drawn before the first event."""
+    assert rank_lines(RunState(), 0.0, 46) == []
+    assert "no word" in gauge_lines(None, 46)[0].plain

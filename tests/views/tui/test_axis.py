@@ -1,0 +1,210 @@
+"""plt_tui.views.tui.axis: round ticks, ranges that stand still, and numbers as people read them."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from plt_tui.views.tui.axis import (
+    format_bytes,
+    format_count,
+    format_duration,
+    format_tick,
+    format_value,
+    log_ticks,
+    nice_ticks,
+    padded_range,
+    tick_labels,
+)
+
+any_float = st.floats(allow_nan=True, allow_infinity=True)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "n", "ticks"),
+    [
+        (0.0, 10.0, 5, [0, 2, 4, 6, 8, 10]),
+        (0.0, 1.0, 5, [0, 0.2, 0.4, 0.6, 0.8, 1.0]),
+        (1.0, 3000.0, 4, [1000, 2000, 3000]),
+        (-1.0, 1.0, 4, [-1, -0.5, 0, 0.5, 1]),
+        (2.31, 2.34, 3, [2.31, 2.32, 2.33, 2.34]),
+        (0.0, 3e-4, 3, [0, 1e-4, 2e-4, 3e-4]),
+        (5.0, 5.0, 4, []),
+        (math.nan, 1.0, 4, []),
+        (0.0, math.inf, 4, []),
+        (0.0, 1.0, 0, []),
+    ],
+)
+def test_nice_ticks(low: float, high: float, n: int, ticks: list[float]) -> None:
+    """Ticks are multiples of 1, 2 or 5 times a power of ten."""
+    assert nice_ticks(low, high, n) == pytest.approx(ticks)
+
+
+def test_ticks_print_without_rounding_dirt() -> None:
+    """0.3 is 0.3, not 0.30000000000000004."""
+    assert [repr(tick) for tick in nice_ticks(0.0, 0.5, 5)] == ["0.0", "0.1", "0.2", "0.3", "0.4", "0.5"]
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "n", "ticks"),
+    [
+        (1e-4, 1.0, 5, [1e-4, 1e-3, 1e-2, 1e-1, 1]),
+        (1e-8, 1.0, 3, [1e-6, 1e-3, 1]),
+        (3.0, 60.0, 5, [5, 10, 20, 50]),
+        (2.0, 9.0, 4, [2, 4, 6, 8]),
+        (0.0, 1.0, 4, []),
+        (-1.0, 1.0, 4, []),
+    ],
+)
+def test_log_ticks(low: float, high: float, n: int, ticks: list[float]) -> None:
+    """Decades where there are some, finer steps where there are not, nothing where no logarithm exists."""
+    assert log_ticks(low, high, n) == pytest.approx(ticks)
+
+
+@given(low=any_float, high=any_float, n=st.integers(-1, 40))
+def test_ticks_lie_inside_for_any_range(low: float, high: float, n: int) -> None:
+    """No range makes ticks raise, or fall outside by more than rounding."""
+    for tick in [*nice_ticks(low, high, n), *log_ticks(low, high, n)]:
+        slack = 1e-6 * (high - low) + 1e-9 * abs(tick)
+        assert low - slack <= tick <= high + slack
+
+
+@given(low=any_float, high=any_float)
+def test_padded_range_holds_everything(low: float, high: float) -> None:
+    """The range is never empty, always finite, and contains the values (below 1e300)."""
+    padded = padded_range(min(low, high), max(low, high))
+    assert math.isfinite(padded[0])
+    assert math.isfinite(padded[1])
+    assert padded[0] < padded[1]
+    if abs(low) < 1e300 and abs(high) < 1e300:
+        assert padded[0] <= min(low, high)
+        assert padded[1] >= max(low, high)
+
+
+def test_padded_range_stands_still_while_the_extremes_move_a_little() -> None:
+    """A loss that reaches a new minimum every step does not move the axis every step."""
+    ranges = {padded_range(2.0 - step * 1e-4, 8.0) for step in range(1000)}
+    assert len(ranges) <= 2
+
+
+@pytest.mark.parametrize(
+    ("ticks", "labels"),
+    [
+        ([0.0, 2.0, 4.0], ["0", "2", "4"]),
+        ([1.0, 1.5, 2.0], ["1.0", "1.5", "2.0"]),
+        ([2.3001, 2.3002], ["2.3001", "2.3002"]),
+        ([0.0, 1e-4, 2e-4], ["0", "1e-4", "2e-4"]),
+        ([1e6, 2e6], ["1e6", "2e6"]),
+        ([1234567.0, 1234568.0], ["1234567", "1234568"]),
+        ([], []),
+        ([5.0], ["5"]),
+    ],
+)
+def test_tick_labels_have_the_digits_that_tell_them_apart(ticks: list[float], labels: list[str]) -> None:
+    """All labels of an axis have the same number of decimals, and enough of them."""
+    assert tick_labels(ticks) == labels
+
+
+def test_a_style_that_makes_two_ticks_look_alike_is_not_used() -> None:
+    """Zoomed in deep, "1.23M 1.23M" would be no axis."""
+    assert tick_labels([1000.0, 2000.0], format_count) == ["1k", "2k"]
+    assert tick_labels([1234000.0, 1234500.0], format_count) == ["1234000", "1234500"]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0, "0"),
+        (7, "7"),
+        (999, "999"),
+        (1000, "1k"),
+        (1234, "1.23k"),
+        (1500, "1.5k"),
+        (250_000, "250k"),
+        (999_499, "999k"),
+        (999_999, "1M"),
+        (1_234_567, "1.23M"),
+        (-1500, "-1.5k"),
+        (4e12, "4T"),
+        (3e18, "3.00e18"),
+        (0.5, "0.5"),
+        (math.nan, "NaN"),
+    ],
+)
+def test_format_count(value: float, text: str) -> None:
+    """Counts have at most three digits and a unit."""
+    assert format_count(value) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.0, "0"),
+        (2.3123, "2.312"),
+        (9.9996, "10.00"),
+        (12.345, "12.35"),
+        (123.45, "123.5"),
+        (12345.6, "12346"),
+        (1234567.0, "1.23e6"),
+        (0.23456, "0.235"),
+        (0.012345, "0.0123"),
+        (0.0012345, "0.00123"),
+        (0.0003, "3.00e-4"),
+        (-2.5, "-2.500"),
+        (math.nan, "NaN"),
+        (math.inf, "inf"),
+        (-math.inf, "-inf"),
+        (5e-324, "4.94e-324"),
+    ],
+)
+def test_format_value(value: float, text: str) -> None:
+    """Measured values keep three or four significant digits."""
+    assert format_value(value) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.0, "0ms"),
+        (0.42, "420ms"),
+        (0.9999, "1.0s"),
+        (4.2, "4.2s"),
+        (9.97, "10s"),
+        (59.6, "1m 00s"),
+        (725, "12m 05s"),
+        (3720, "1h 02m"),
+        (86400 * 3 + 4 * 3600, "3d 04h"),
+        (-5, "-5.0s"),
+        (math.inf, "?"),
+        (math.nan, "?"),
+    ],
+)
+def test_format_duration(seconds: float, text: str) -> None:
+    """Durations have their two largest units."""
+    assert format_duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("size", "text"),
+    [(0, "0 B"), (512, "512 B"), (1536, "1.5 KiB"), (16.9e9, "15.7 GiB"), (1023 * 1024, "1 MiB"), (1e18, "888 PiB")],
+)
+def test_format_bytes(size: float, text: str) -> None:
+    """Sizes have three digits and a binary unit."""
+    assert format_bytes(size) == text
+
+
+@pytest.mark.parametrize(("value", "text"), [(0.01, "0.01"), (1.0, "1"), (5e-5, "5e-5"), (1e6, "1e6"), (2.5e-4, "2.5e-4")])
+def test_format_tick(value: float, text: str) -> None:
+    """Ticks of a log axis are short."""
+    assert format_tick(value) == text
+
+
+@given(value=any_float)
+def test_every_float_has_a_text(value: float) -> None:
+    """No formatter raises, and none needs more than 12 characters."""
+    for style in (format_value, format_count, format_tick, format_bytes):
+        assert 1 <= len(style(value)) <= 16
+    assert format_duration(value)

@@ -1,0 +1,272 @@
+"""plt_tui.views.tui.frame, legend and scene: what a picture shows, at any size, and that it does not shimmer."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from plt_tui.views.tui.axis import NumberFormat, format_duration, format_value
+from plt_tui.views.tui.frame import Frame, compose, with_crosshair
+from plt_tui.views.tui.ink import Ink, Inks
+from plt_tui.views.tui.raster import Canvas, Mode
+from plt_tui.views.tui.scene import Curve, Mark, Scene
+from plt_tui.views.tui.series import Derived, Series
+from plt_tui.views.tui.smoothing import Ema
+from plt_tui.views.tui.viewport import Viewport
+
+
+def loss(points: int) -> np.ndarray:
+    """A falling, noisy curve."""
+    noise = np.random.default_rng(7).normal(0.0, 0.1, points)
+    return 2.0 + 6.0 * np.exp(-np.arange(points) / 200.0) + noise
+
+
+def series_of(y: np.ndarray | list[float]) -> Series:
+    """The values at steps 1, 2, 3, ..."""
+    series = Series()
+    series.extend(np.arange(1.0, len(y) + 1), np.asarray(y, dtype=float))
+    return series
+
+
+def scene_of(
+    *series: Series,
+    mode: Mode = "braille",
+    log_y: bool = False,
+    smoothing: float = 0.0,
+    marks: tuple[Mark, ...] = (),
+    viewport: Viewport | None = None,
+) -> Scene:
+    """A scene with one line a series."""
+    colors = ("primary", "warning", "success")
+    return Scene(
+        title="loss",
+        x_title="step",
+        y_format=None,
+        mode=mode,
+        log_y=log_y,
+        smoothing=smoothing,
+        curves=tuple(Curve(f"run{index}", each, colors[index]) for index, each in enumerate(series)),
+        smoothed=tuple(Derived(each, lambda: Ema(smoothing)).series() if smoothing else None for each in series),
+        marks=marks,
+        viewport=viewport or Viewport(),
+    )
+
+
+def lines(canvas: Canvas) -> list[str]:
+    """The rows of a canvas as text."""
+    return ["".join(text for text, _ in canvas.runs(y)) for y in range(canvas.size[1])]
+
+
+def picture(scene: Scene, width: int = 60, height: int = 12) -> tuple[Frame, list[str], Inks]:
+    """The frame of a scene, its rows as text, and its inks."""
+    inks = Inks()
+    frame = compose(scene, width, height, inks)
+    return frame, lines(frame.canvas), inks
+
+
+def test_a_small_picture() -> None:
+    """Title and newest value above, round ticks left and below, the curve between: character by character."""
+    _, rows, _ = picture(scene_of(series_of([0.0, 1.0, 2.0, 3.0, 4.0]), mode="ascii"), 30, 8)
+    assert rows == [
+        "loss              - run0 4.000",
+        "    4                       ..",
+        "                       ...''  ",
+        "                   ..''       ",
+        "    2         ..'''           ",
+        "         ..'''                ",
+        "    0 '''                     ",
+        " step       2           4     ",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("y_format", "labels"),
+    [(None, ["4", "2", "0"]), (format_value, ["4", "2", "0"]), (format_duration, ["4.0s", "2.0s", "0ms"])],
+)
+def test_y_labels_carry_the_unit_but_no_noise(y_format: NumberFormat | None, labels: list[str]) -> None:
+    """Round ticks are written short; a format with a unit is used on the axis too."""
+    scene = scene_of(series_of([0.0, 1.0, 2.0, 3.0, 4.0]))
+    scene = Scene(**{name: getattr(scene, name) for name in scene.__slots__} | {"y_format": y_format})
+    frame, _, _ = picture(scene, 40, 8)
+    assert frame.plot is not None
+    assert list(frame.plot.y_labels) == labels[::-1]
+
+
+def test_before_the_first_step_it_says_so() -> None:
+    """An empty chart is one quiet sentence in its middle, not an error or an empty frame."""
+    _, rows, inks = picture(scene_of(Series()), 40, 9)
+    assert rows[4].strip() == "waiting for the first step"
+    assert rows[0].strip() == "loss"
+    assert Ink("foreground", 0.4) in inks.all
+
+
+@pytest.mark.parametrize(
+    ("y", "log_y", "sign", "row"),
+    [
+        ([2.0, float("nan"), 3.0], False, "×", -2),
+        ([2.0, float("inf"), 3.0], False, "^", 1),
+        ([2.0, float("-inf"), 3.0], False, "v", -2),
+        ([2.0, 0.0, 3.0], True, "v", -2),
+        ([float("nan")], False, "×", -2),
+    ],
+)
+def test_what_cannot_be_drawn_is_marked_in_red(y: list[float], log_y: bool, sign: str, row: int) -> None:
+    """NaN, infinities, and on a log axis zero, are seen in their column and never hidden."""
+    frame, rows, inks = picture(scene_of(series_of(y), log_y=log_y))
+    assert frame.plot is not None
+    cell = frame.plot.cell_of(2.0 if len(y) > 1 else 1.0)
+    assert cell is not None
+    assert rows[row][cell] == sign
+    assert inks.all[frame.canvas.inks[row, cell]] == Ink("error", bold=True)
+
+
+def test_marks_stand_on_the_top_row_above_a_faint_line() -> None:
+    """An intervention is a glyph at its step; the line under it never covers a curve."""
+    mark = Mark(200.0, "◆", "lr 0.001 -> 0.0005", "secondary")
+    frame, rows, inks = picture(scene_of(series_of(loss(400)), marks=(mark, Mark(9e9, "!", "elsewhere", "error"))))
+    assert frame.plot is not None
+    cell = frame.plot.cell_of(200.0)
+    assert cell is not None
+    assert rows[1][cell] == "◆"
+    column = [row[cell] for row in rows[2:-1]]
+    assert "┊" in column
+    assert any("\u2800" < char <= "\u28ff" for char in column)
+    assert Ink("secondary", 0.55) in inks.all
+
+
+@pytest.mark.parametrize(
+    ("glyph", "mode"), [("語", "braille"), ("ab", "block"), ("\x1b", "braille"), ("◆", "ascii"), ("", "block")]
+)
+def test_a_glyph_that_is_not_one_cell_is_replaced(glyph: str, mode: Mode) -> None:
+    """No mark shifts its row, leaks a control character, or needs a font that ASCII terminals lack."""
+    _, rows, _ = picture(scene_of(series_of(loss(50)), mode=mode, marks=(Mark(25.0, glyph, "", "error"),)))
+    assert rows[1].count("!" if mode == "ascii" else "◆") == 1
+    assert all(len(row) == 60 for row in rows)
+    if mode == "ascii":
+        assert "".join(rows).isascii()
+
+
+def test_smoothing_keeps_the_raw_line_faint_below() -> None:
+    """The smoothed line is drawn in full colour, the raw one stays visible in a faint one."""
+    frame, rows, inks = picture(scene_of(series_of(loss(400)), smoothing=0.9))
+    used = {inks.all[number] for number in np.unique(frame.canvas.inks[1:-1])}
+    assert {Ink("primary"), Ink("primary", 0.52)} <= used
+    assert "smooth 0.9" in rows[0]
+
+
+def test_nothing_drawn_leaves_the_plot() -> None:
+    """A smoothed line that lags behind a steep fall widens the axis instead of leaving it."""
+    y = np.concatenate((np.full(100, 100.0), np.full(100, 1.0)))
+    scene = scene_of(series_of(y), smoothing=0.99, viewport=Viewport(span=40.0))
+    frame, _, inks = picture(scene)
+    assert frame.plot is not None
+    assert frame.plot.scale is not None
+    mean = scene.smoothed[0]
+    assert mean is not None
+    assert frame.plot.scale.low < 1.0
+    assert frame.plot.scale.high > mean.y[165]
+    strong = inks.of("primary")
+    assert (frame.canvas.inks[1:-1, 6:] == strong).any(axis=0).all()
+
+
+def test_names_and_labels_cannot_reach_the_terminal_raw() -> None:
+    """Escapes in a run's name or a note become visible text."""
+    series = series_of(loss(10))
+    scene = scene_of(series, marks=(Mark(5.0, "◆", "\x1b[31mred\x07", "error"),))
+    evil = Curve("\x1b]0;x\x07", series, "primary")
+    scene = Scene(**{name: getattr(scene, name) for name in scene.__slots__} | {"curves": (evil,), "title": "a\nb"})
+    inks = Inks()
+    frame = compose(scene, 120, 10, inks)
+    text = "".join(lines(frame.canvas) + lines(with_crosshair(frame, scene, 5.0, inks)))
+    assert text.isprintable()
+    assert "\\x1b[31mred\\x07" in text
+
+
+def test_the_crosshair_reads_off_every_curve() -> None:
+    """The title row shows step, values and the mark under a hairline that leaves curves untouched."""
+    first, second = series_of(loss(400)), series_of(loss(300) + 1)
+    scene = scene_of(first, second, smoothing=0.9, marks=(Mark(390.0, "◆", "lr halved", "error"),))
+    inks = Inks()
+    frame = compose(scene, 110, 14, inks)
+    canvas = with_crosshair(frame, scene, 390.2, inks)
+    title = lines(canvas)[0]
+    assert "step 390" in title
+    assert f"run0 {format_value(first.y[389])} ~" in title
+    assert f"run1 {format_value(second.y[-1])}" in title
+    assert "@300" in title
+    assert "◆ lr halved" in title
+    assert frame.plot is not None
+    cell = frame.plot.cell_of(390.0)
+    differing = {(y, start, stop) for y, start, stop in canvas.changes(frame.canvas) if y > 0}
+    assert {(start, stop) for _, start, stop in differing} == {(cell, (cell or 0) + 1)}
+    assert lines(frame.canvas)[0].endswith(format_value(second.y[-1]))
+
+
+@pytest.mark.parametrize("viewport", [Viewport(), Viewport(span=150.0)], ids=["everything", "tail"])
+@pytest.mark.parametrize("mode", ["braille", "block", "ascii"])
+def test_the_picture_does_not_shimmer(viewport: Viewport, mode: Mode) -> None:
+    """A new point changes the newest cell only, as long as the axes stay; then old cells move together or not at all."""
+    y = loss(600)
+    inks, before, still = Inks(), None, 0
+    series = series_of(y[:400])
+    for step in range(400, 600):
+        series.extend(np.array([step + 1.0]), y[step : step + 1])
+        frame = compose(scene_of(series, mode=mode, viewport=viewport), 90, 20, inks)
+        plot = frame.plot
+        assert plot is not None
+        if before is not None and before.plot == plot:
+            newest = plot.cell_of(step + 1.0)
+            assert newest is not None
+            for row, start, stop in frame.canvas.changes(before.canvas):
+                assert row == 0 or newest - 1 <= start < stop <= newest + 1
+            still += 1
+        before = frame
+    assert still > 60
+
+
+def test_a_tail_scrolls_without_changing_its_shape() -> None:
+    """When the live tail moves on by one cell, every old cell moves by one cell and keeps its character."""
+    y = 3.0 + np.sin(np.arange(600) / 9.0) + np.random.default_rng(7).normal(0.0, 0.02, 600)
+    y[::20] = 5.0
+    viewport = Viewport(span=160.0)  # two steps a cell on a plot of 80 cells
+
+    def plot_cells(points: int) -> tuple[np.ndarray, tuple[object, object]]:
+        frame = compose(scene_of(series_of(y[:points]), mode="block", viewport=viewport), 86, 20, Inks())
+        assert frame.plot is not None
+        assert frame.plot.width == 80
+        return frame.canvas.glyphs[1:-1, 6:], (frame.plot.scale, frame.plot.y_ticks)
+
+    (old, old_axis), (new, new_axis) = plot_cells(500), plot_cells(502)
+    assert old_axis == new_axis
+    grid = ord("·")
+    old, new = (np.where(cells == grid, ord(" "), cells) for cells in (old, new))
+    np.testing.assert_array_equal(old[:, 2:-2], new[:, 1:-3])
+
+
+@settings(max_examples=120, deadline=None)
+@given(
+    width=st.integers(0, 70),
+    height=st.integers(0, 16),
+    y=st.lists(st.floats(allow_nan=True, allow_infinity=True), max_size=80),
+    mode=st.sampled_from(["braille", "block", "ascii"]),
+    log_y=st.booleans(),
+    smoothing=st.sampled_from([0.0, 0.9]),
+    style=st.sampled_from(["line", "dots"]),
+    at=st.floats(-10, 100),
+)
+def test_no_size_and_no_data_raise(
+    width: int, height: int, y: list[float], mode: Mode, log_y: bool, smoothing: float, style: str, at: float
+) -> None:
+    """From 0x0 cells up, whatever the points, there is a picture of exactly that size, in ASCII if asked for."""
+    scene = scene_of(series_of(y), mode=mode, log_y=log_y, smoothing=smoothing, marks=(Mark(3.0, "*", "m", "error"),))
+    dots = Curve("run", scene.curves[0].series, "primary", style=style)  # type: ignore[arg-type]
+    scene = Scene(**{name: getattr(scene, name) for name in scene.__slots__} | {"curves": (dots,)})
+    inks = Inks()
+    frame = compose(scene, width, height, inks)
+    for canvas in (frame.canvas, with_crosshair(frame, scene, at, inks)):
+        assert canvas.size == (width, height)
+        assert all(len(row) == width for row in lines(canvas))
+        if mode == "ascii":
+            assert "".join(lines(canvas)).isascii()

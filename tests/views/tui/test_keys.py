@@ -1,0 +1,44 @@
+"""The key table: what is pressed can be found, and what is found can be pressed."""
+
+from collections import Counter
+
+import pytest
+
+from plt_tui.views.tui.keys import KEYS, Key, bindings, footer
+from plt_tui.views.tui.screens.help import help_text
+from plt_tui.views.tui.screens.run import RunScreen
+
+
+def test_ids_and_keys_are_unique() -> None:
+    """No entry hides another."""
+    assert max(Counter(key.id for key in KEYS).values()) == 1
+    assert max(Counter(one for key in KEYS for one in key.keys.split(",")).values()) == 1
+
+
+@pytest.mark.parametrize("key", KEYS, ids=lambda key: key.id)
+def test_every_entry_is_complete(key: Key) -> None:
+    """Each key has a label, a sentence that fits the help screen, an action of the run screen and a line in the help."""
+    assert key.label
+    assert key.help.endswith(".")
+    assert len(key.help) <= 64
+    assert hasattr(RunScreen, f"action_{key.action.split('(')[0]}")
+    assert key.help in help_text().plain
+    assert f"{key.shown}  {key.help}" in help_text().plain
+
+
+def test_every_entry_is_bound_under_its_id() -> None:
+    """A user's keymap can move any key by its id."""
+    assert {binding.id for binding in bindings()} == {key.id for key in KEYS}  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("width", [0, 10, 40, 80, 140, 400])
+def test_the_footer_never_overflows(width: int) -> None:
+    """On a narrow terminal the less used keys go, none is cut."""
+    shown = footer(width)
+    assert sum(len(key.shown) + 1 + len(key.label) + 2 for key in shown) <= width
+    assert [key.rank for key in shown] == list(range(1, len(shown) + 1))
+
+
+def test_an_80_column_footer_holds_the_steering_keys_and_help() -> None:
+    """The smallest full-size terminal still tells how to steer and where the rest is."""
+    assert {"pause", "lr", "undo", "knobs", "checkpoint", "eval", "sample", "help"} <= {key.id for key in footer(78)}

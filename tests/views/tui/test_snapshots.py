@@ -1,0 +1,33 @@
+"""Pictures of the run screen on a scripted run and a frozen clock; `pytest --snapshot-update` takes them anew."""
+
+from collections.abc import Callable
+
+import fakes
+import pytest
+from driving import make_app, run_screen, until
+from textual.pilot import Pilot
+
+SCENES: dict[str, tuple[Callable[[], list[fakes.Event]], list[str]]] = {
+    "training": (fakes.training, []),
+    "rate-dialog": (fakes.paused, ["l", "down"]),
+    "failed": (fakes.failed, []),
+}
+
+
+@pytest.mark.parametrize("size", [(80, 24), (140, 45)], ids=["80x24", "140x45"])
+@pytest.mark.parametrize("scene", SCENES)
+def test_the_screen_looks_as_before(scene: str, size: tuple[int, int], snap_compare: Callable[..., bool]) -> None:
+    """Each scene at each size is drawn to the same cells as when a person last looked at it."""
+    events, keys = SCENES[scene]
+    app = make_app(fakes.FakeSource(events()).connect)
+
+    async def act(pilot: Pilot) -> None:
+        await until(pilot, lambda: len(app.screen_stack) > 1 and run_screen(app).session.model.is_live)
+        await pilot.press(*keys)
+        for blinking in app.screen.query("Input"):
+            blinking.cursor_blink = False  # type: ignore[attr-defined]  # what the query finds are Inputs
+        await pilot.pause()
+        run_screen(app).tick()
+        await pilot.pause()
+
+    assert snap_compare(app, terminal_size=size, run_before=act)
