@@ -1,7 +1,6 @@
 """Checkpoints: whole or not there, verified to the byte, pruned without touching what people named."""
 
 import json
-import os
 from pathlib import Path
 
 import pytest
@@ -13,6 +12,7 @@ from plt_tui.training.checkpoint import MANIFEST, MODEL, OPTIMIZER, STATE, Snaps
 
 
 def snapshot(step: int, name: str = "") -> Snapshot:
+    """Small tensors that depend on `step`."""
     generator = torch.Generator().manual_seed(step)
     weights = {"a.weight": torch.randn(4, 3, generator=generator), "b": torch.randn(5, generator=generator)}
     return Snapshot(
@@ -78,7 +78,7 @@ def test_a_failed_save_leaves_nothing_and_says_why(tmp_path: Path) -> None:
     blocked.write_text("a file where the folder should be")
     with pytest.raises(StorageError, match="blocked"):
         checkpoint.write(blocked, snapshot(1))
-    assert os.listdir(tmp_path) == ["blocked"]
+    assert list(tmp_path.iterdir()) == [blocked]
 
 
 def test_saving_a_step_again_replaces_it(tmp_path: Path) -> None:
@@ -95,7 +95,7 @@ def test_pruning_keeps_the_newest_the_named_and_the_incomplete(tmp_path: Path) -
         checkpoint.write(tmp_path, snapshot(step, name))
     (tmp_path / "step-00000005" / MANIFEST).unlink()
     checkpoint.prune(tmp_path, keep=2)
-    assert [path.name for path in checkpoint.find(tmp_path)] == ["step-00000005", "step-00000004", "step-00000003", "step-00000001"]
+    assert [path.name for path in checkpoint.find(tmp_path)] == [f"step-0000000{step}" for step in (5, 4, 3, 1)]
 
 
 def test_leftovers_of_killed_saves_are_cleared(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from plt_tui.protocol.events import (
     RunPhase,
 )
 from plt_tui.views.model import Happening
-from plt_tui.views.tui.axis import format_bytes, format_duration
+from plt_tui.views.tui.chart.axis import format_bytes, format_duration
 
 Tone = Literal["normal", "muted", "accent", "good", "warning", "bad"]
 

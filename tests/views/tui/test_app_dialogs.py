@@ -8,7 +8,7 @@ from driving import COMPACT, WIDE, driven, run_screen, screen_text, until, until
 
 from plt_tui.config.hyper import KNOBS
 from plt_tui.protocol.events import End
-from plt_tui.views.tui.chart import LineChart
+from plt_tui.views.tui.chart.line_chart import LineChart
 from plt_tui.views.tui.screens.leave import LeaveChoice
 
 

@@ -15,6 +15,7 @@ from textual.events import DescendantFocus, Resize
 from textual.style import Style
 from textual.widgets import Static
 
+from plt_tui.views.tui.chart.raster import Mode
 from plt_tui.views.tui.layout import MIN_HEIGHT, MIN_WIDTH, PANES, STORY, Plan, plan
 from plt_tui.views.tui.panes.bars import Banner
 from plt_tui.views.tui.panes.events import Events
@@ -25,7 +26,6 @@ from plt_tui.views.tui.panes.machine import Machine
 from plt_tui.views.tui.panes.numbers import Numbers
 from plt_tui.views.tui.panes.samples import Samples
 from plt_tui.views.tui.panes.trends import Trends
-from plt_tui.views.tui.raster import Mode
 from plt_tui.views.tui.session import RunSession
 from plt_tui.views.tui.words import STYLES
 

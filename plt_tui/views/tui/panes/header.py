@@ -8,7 +8,7 @@ from __future__ import annotations
 from textual.content import Content
 
 from plt_tui.control.state import RunState
-from plt_tui.views.tui.axis import format_count, format_duration
+from plt_tui.views.tui.chart.axis import format_count, format_duration
 from plt_tui.views.tui.meters import bar, spread
 from plt_tui.views.tui.panes.block import Block
 from plt_tui.views.tui.panes.machine import lagging

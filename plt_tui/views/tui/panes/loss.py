@@ -13,10 +13,10 @@ import numpy as np
 
 from plt_tui.protocol.events import Checkpoint, CommandStatus, Eval, Failed, Run
 from plt_tui.views.model import Happening, RunModel, StepTable
-from plt_tui.views.tui.axis import format_value
-from plt_tui.views.tui.chart import Curve, LineChart, Mark
-from plt_tui.views.tui.raster import Mode
-from plt_tui.views.tui.series import Series
+from plt_tui.views.tui.chart.axis import format_value
+from plt_tui.views.tui.chart.line_chart import Curve, LineChart, Mark
+from plt_tui.views.tui.chart.raster import Mode
+from plt_tui.views.tui.chart.series import Series
 from plt_tui.views.tui.words import asked
 
 MAX_MARKS = 200

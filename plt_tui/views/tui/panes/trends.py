@@ -11,8 +11,8 @@ from textual.app import ComposeResult
 from textual.containers import VerticalScroll
 
 from plt_tui.views.model import StepTable
-from plt_tui.views.tui.axis import format_count, format_value
-from plt_tui.views.tui.sparkline import Sparkline
+from plt_tui.views.tui.chart.axis import format_count, format_value
+from plt_tui.views.tui.chart.sparkline import Sparkline
 
 RECENT_STEPS = 1000
 _COLUMNS = ("lr", "grad_norm", "tokens_per_s")

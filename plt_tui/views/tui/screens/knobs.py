@@ -13,7 +13,7 @@ from plt_tui.config.schema import RunConfig
 from plt_tui.control.state import RunState
 from plt_tui.errors import UsageError
 from plt_tui.protocol.text import safe_line
-from plt_tui.views.tui.axis import format_value
+from plt_tui.views.tui.chart.axis import format_value
 from plt_tui.views.tui.screens.dialog import Box, Dialog, plain
 from plt_tui.views.tui.words import STYLES, knob_words
 

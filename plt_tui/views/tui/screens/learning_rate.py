@@ -21,12 +21,12 @@ from plt_tui.config.schema import RunConfig
 from plt_tui.control.state import RunState
 from plt_tui.errors import UsageError
 from plt_tui.protocol.text import safe_line
-from plt_tui.views.tui.axis import format_value
-from plt_tui.views.tui.chart import Curve, LineChart
+from plt_tui.views.tui.chart.axis import format_value
+from plt_tui.views.tui.chart.line_chart import Curve, LineChart
+from plt_tui.views.tui.chart.raster import Mode
+from plt_tui.views.tui.chart.series import Series
 from plt_tui.views.tui.panes.block import Block
-from plt_tui.views.tui.raster import Mode
 from plt_tui.views.tui.screens.dialog import Box, Dialog, plain
-from plt_tui.views.tui.series import Series
 from plt_tui.views.tui.words import STYLES
 
 PREVIEW_POINTS = 240

@@ -15,14 +15,14 @@ from textual.reactive import reactive
 from textual.strip import Strip
 from textual.widget import Widget
 
-from plt_tui.views.tui.axis import NumberFormat
-from plt_tui.views.tui.frame import Frame, compose, with_crosshair
-from plt_tui.views.tui.ink import Inks, ink_style, strip_of
-from plt_tui.views.tui.raster import Canvas, Mode
-from plt_tui.views.tui.scene import Curve, Mark, Scene
-from plt_tui.views.tui.series import Derived, Series
-from plt_tui.views.tui.smoothing import LADDER, Ema, stepped
-from plt_tui.views.tui.viewport import Viewport, Window
+from plt_tui.views.tui.chart.axis import NumberFormat
+from plt_tui.views.tui.chart.frame import Frame, compose, with_crosshair
+from plt_tui.views.tui.chart.ink import Inks, ink_style, strip_of
+from plt_tui.views.tui.chart.raster import Canvas, Mode
+from plt_tui.views.tui.chart.scene import Curve, Mark, Scene
+from plt_tui.views.tui.chart.series import Derived, Series
+from plt_tui.views.tui.chart.smoothing import LADDER, Ema, stepped
+from plt_tui.views.tui.chart.viewport import Viewport, Window
 
 __all__ = ["Curve", "LineChart", "Mark"]
 

@@ -15,10 +15,10 @@ from textual.strip import Strip
 from textual.widget import Widget
 
 from plt_tui.protocol.text import safe_line
-from plt_tui.views.tui import raster
-from plt_tui.views.tui.ink import QUIET, Inks, ink_style, strip_of
-from plt_tui.views.tui.raster import DOTS, Canvas, Codes, Mode, Scale
-from plt_tui.views.tui.series import Columns, Floats, Series
+from plt_tui.views.tui.chart import raster
+from plt_tui.views.tui.chart.ink import QUIET, Inks, ink_style, strip_of
+from plt_tui.views.tui.chart.raster import DOTS, Canvas, Codes, Mode, Scale
+from plt_tui.views.tui.chart.series import Columns, Floats, Series
 
 _LABEL_CELLS = 10
 """Cells of the name and of the value, so that sparklines below each other line up."""

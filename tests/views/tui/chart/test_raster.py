@@ -1,4 +1,4 @@
-"""plt_tui.views.tui.raster: exact characters for tiny inputs, and cells that never mix two curves."""
+"""plt_tui.views.tui.chart.raster: exact characters for tiny inputs, and cells that never mix two curves."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from plt_tui.views.tui import raster
-from plt_tui.views.tui.raster import DOTS, Canvas, Mode, Scale
-from plt_tui.views.tui.series import MINUS_INF, NAN, Series
+from plt_tui.views.tui.chart import raster
+from plt_tui.views.tui.chart.raster import DOTS, Canvas, Mode, Scale
+from plt_tui.views.tui.chart.series import MINUS_INF, NAN, Series
 
 NAN_, INF = float("nan"), float("inf")
 

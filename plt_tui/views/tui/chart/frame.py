@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 from rich.cells import cell_len
 
 from plt_tui.protocol.text import safe_line
-from plt_tui.views.tui import raster
-from plt_tui.views.tui.axis import format_count, format_tick, format_value, log_ticks, nice_ticks, tick_labels
-from plt_tui.views.tui.ink import QUIET, Inks
-from plt_tui.views.tui.legend import mark_glyph, nearest_x, paint_readout, paint_title
-from plt_tui.views.tui.raster import DOTS, Canvas, Codes, Scale
-from plt_tui.views.tui.scene import Curve, Mark, Plot, Scene
-from plt_tui.views.tui.series import MINUS_INF, NAN, PLUS_INF, Columns, Floats
+from plt_tui.views.tui.chart import raster
+from plt_tui.views.tui.chart.axis import format_count, format_tick, format_value, log_ticks, nice_ticks, tick_labels
+from plt_tui.views.tui.chart.ink import QUIET, Inks
+from plt_tui.views.tui.chart.legend import mark_glyph, nearest_x, paint_readout, paint_title
+from plt_tui.views.tui.chart.raster import DOTS, Canvas, Codes, Scale
+from plt_tui.views.tui.chart.scene import Curve, Mark, Plot, Scene
+from plt_tui.views.tui.chart.series import MINUS_INF, NAN, PLUS_INF, Columns, Floats
 
 RAW_FAINT = 0.52
 """How far a raw line under its smoothed one fades into the background, 0 to 1."""

@@ -12,10 +12,10 @@ from typing import TypeAlias
 from rich.cells import cell_len
 
 from plt_tui.protocol.text import safe_line
-from plt_tui.views.tui.axis import format_value
-from plt_tui.views.tui.ink import QUIET, Inks
-from plt_tui.views.tui.raster import Canvas
-from plt_tui.views.tui.scene import Curve, Mark, Plot, Scene
+from plt_tui.views.tui.chart.axis import format_value
+from plt_tui.views.tui.chart.ink import QUIET, Inks
+from plt_tui.views.tui.chart.raster import Canvas
+from plt_tui.views.tui.chart.scene import Curve, Mark, Plot, Scene
 
 Item: TypeAlias = list[tuple[str, int]]
 """Pieces of text with the number of their ink, kept together."""

@@ -10,7 +10,7 @@ import itertools
 
 import numpy as np
 
-from plt_tui.views.tui.series import Floats
+from plt_tui.views.tui.chart.series import Floats
 
 LADDER = (0.0, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999)
 """Smoothing steps of the `smoother` and `rougher` actions: weight of the past, 0 is off."""

@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.cells import cell_len
 
-from plt_tui.views.tui.axis import LARGEST, padded_range
-from plt_tui.views.tui.series import MINUS_INF, Columns, Floats
+from plt_tui.views.tui.chart.axis import LARGEST, padded_range
+from plt_tui.views.tui.chart.series import MINUS_INF, Columns, Floats
 
 Mode = Literal["braille", "block", "ascii"]
 """What a terminal can show: braille patterns (2 x 4 dots a cell), half blocks (1 x 2), ASCII (1 x 2)."""

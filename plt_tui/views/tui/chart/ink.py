@@ -13,7 +13,7 @@ from rich.style import Style
 from textual.color import Color
 from textual.strip import Strip
 
-from plt_tui.views.tui.raster import Canvas
+from plt_tui.views.tui.chart.raster import Canvas
 
 QUIET = 0.4
 """How far labels fade into the background, 0 to 1."""

@@ -1,4 +1,4 @@
-"""plt_tui.views.tui.ink: curves can be seen on every theme."""
+"""plt_tui.views.tui.chart.ink: curves can be seen on every theme."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from rich.color import ColorType
 from textual.color import Color, ColorParseError
 from textual.theme import BUILTIN_THEMES
 
-from plt_tui.views.tui import ink as ink_module
-from plt_tui.views.tui.ink import Ink, Inks, ink_style, strip_of
-from plt_tui.views.tui.raster import Canvas
+from plt_tui.views.tui.chart import ink as ink_module
+from plt_tui.views.tui.chart.ink import Ink, Inks, ink_style, strip_of
+from plt_tui.views.tui.chart.raster import Canvas
 
 BLACK, WHITE = Color.parse("#000000"), Color.parse("#ffffff")
 

@@ -1,4 +1,4 @@
-"""plt_tui.views.tui.smoothing: the fast average is the textbook one."""
+"""plt_tui.views.tui.chart.smoothing: the fast average is the textbook one."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from plt_tui.views.tui.smoothing import LADDER, Ema, stepped
+from plt_tui.views.tui.chart.smoothing import LADDER, Ema, stepped
 
 
 def textbook(values: list[float], weight: float) -> list[float]:

@@ -1,4 +1,4 @@
-"""plt_tui.views.tui.frame, legend and scene: what a picture shows, at any size, and that it does not shimmer."""
+"""plt_tui.views.tui.chart.frame, legend and scene: what a picture shows, at any size, and that it does not shimmer."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from plt_tui.views.tui.axis import NumberFormat, format_duration, format_value
-from plt_tui.views.tui.frame import Frame, compose, with_crosshair
-from plt_tui.views.tui.ink import Ink, Inks
-from plt_tui.views.tui.raster import Canvas, Mode
-from plt_tui.views.tui.scene import Curve, Mark, Scene
-from plt_tui.views.tui.series import Derived, Series
-from plt_tui.views.tui.smoothing import Ema
-from plt_tui.views.tui.viewport import Viewport
+from plt_tui.views.tui.chart.axis import NumberFormat, format_duration, format_value
+from plt_tui.views.tui.chart.frame import Frame, compose, with_crosshair
+from plt_tui.views.tui.chart.ink import Ink, Inks
+from plt_tui.views.tui.chart.raster import Canvas, Mode
+from plt_tui.views.tui.chart.scene import Curve, Mark, Scene
+from plt_tui.views.tui.chart.series import Derived, Series
+from plt_tui.views.tui.chart.smoothing import Ema
+from plt_tui.views.tui.chart.viewport import Viewport
 
 
 def loss(points: int) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""plt_tui.views.tui.sparkline: name, newest value and every spike in one or two rows."""
+"""plt_tui.views.tui.chart.sparkline: name, newest value and every spike in one or two rows."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from textual.app import App, ComposeResult
 
-from plt_tui.views.tui.axis import format_value
-from plt_tui.views.tui.raster import Mode
-from plt_tui.views.tui.sparkline import Sparkline
+from plt_tui.views.tui.chart.axis import format_value
+from plt_tui.views.tui.chart.raster import Mode
+from plt_tui.views.tui.chart.sparkline import Sparkline
 
 
 class SparkApp(App[None]):

@@ -8,10 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from plt_tui.views.tui.axis import NumberFormat
-from plt_tui.views.tui.raster import Mode, Scale
-from plt_tui.views.tui.series import Series
-from plt_tui.views.tui.viewport import Viewport
+from plt_tui.views.tui.chart.axis import NumberFormat
+from plt_tui.views.tui.chart.raster import Mode, Scale
+from plt_tui.views.tui.chart.series import Series
+from plt_tui.views.tui.chart.viewport import Viewport
 
 _GLYPHS: dict[Mode, dict[str, str]] = {
     "braille": {"line": "━", "dots": "●", "mark": "┊", "hair": "│", "nan": "×", "other": "◆", "more": "…"},

@@ -1,4 +1,4 @@
-"""plt_tui.views.tui.series: every point counts at every zoom, at a cost that does not grow with the history."""
+"""plt_tui.views.tui.chart.series: every point counts at every zoom, at a cost that does not grow with the history."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from plt_tui.views.tui import series as series_module
-from plt_tui.views.tui.series import MINUS_INF, NAN, PLUS_INF, Derived, Series
+from plt_tui.views.tui.chart import series as series_module
+from plt_tui.views.tui.chart.series import MINUS_INF, NAN, PLUS_INF, Derived, Series
 
 
 def series_of(y: np.ndarray, x: np.ndarray | None = None) -> Series:

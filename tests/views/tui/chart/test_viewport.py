@@ -1,4 +1,4 @@
-"""plt_tui.views.tui.viewport: zoom and pan never lose the run, and live views move in whole cells."""
+"""plt_tui.views.tui.chart.viewport: zoom and pan never lose the run, and live views move in whole cells."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plt_tui.views.tui.viewport import Viewport
+from plt_tui.views.tui.chart.viewport import Viewport
 
 EXTENT = (0.0, 1000.0)
 

@@ -1,4 +1,4 @@
-"""plt_tui.views.tui.axis: round ticks, ranges that stand still, and numbers as people read them."""
+"""plt_tui.views.tui.chart.axis: round ticks, ranges that stand still, and numbers as people read them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plt_tui.views.tui.axis import (
+from plt_tui.views.tui.chart.axis import (
     format_bytes,
     format_count,
     format_duration,

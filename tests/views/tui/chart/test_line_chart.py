@@ -1,4 +1,4 @@
-"""plt_tui.views.tui.chart: the widget in an app, by keys' actions, mouse, sizes and themes."""
+"""plt_tui.views.tui.chart.line_chart: the widget in an app, by keys' actions, mouse, sizes and themes."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import pytest
 from textual.app import App, ComposeResult
 from textual.geometry import Region
 
-from plt_tui.views.tui import chart as chart_module
-from plt_tui.views.tui.chart import Curve, LineChart, Mark
-from plt_tui.views.tui.scene import Scene
-from plt_tui.views.tui.series import Series
+from plt_tui.views.tui.chart import line_chart as chart_module
+from plt_tui.views.tui.chart.line_chart import Curve, LineChart, Mark
+from plt_tui.views.tui.chart.scene import Scene
+from plt_tui.views.tui.chart.series import Series
 
 POINTS = 1000
 
