@@ -122,14 +122,15 @@ def _wait_for_end(folder: RunFolder) -> int:
     async def follow() -> int:
         from plt_tui.protocol.events import Checkpoint, End
 
+        last = "there is no checkpoint"
         source = await source_of(folder, "attach", readonly=True)
         async for event in source.events():
             if isinstance(event, End):
                 typer.echo(f"{folder.name}: {event.phase} at step {event.step} ({event.reason})")
                 return exit_code_of(event.exit_code)
             if isinstance(event, Checkpoint):
-                saved = event
-        typer.echo(f"{folder.name}: the hub went away; last checkpoint: {saved.path}")
+                last = f"last checkpoint: {event.path}"
+        typer.echo(f"{folder.name}: the hub went away; {last}")
         return 1
 
     typer.echo(f"{folder.name}: saving and stopping ...")

@@ -176,7 +176,7 @@ def _take(folder: RunFolder) -> int:
 def _with_origins(toml: str, origins: Mapping[str, str]) -> str:
     """The configuration with a comment behind every value that says where it came from."""
     lines, section = [], ""
-    for line in toml.splitlines():
+    for line in toml.removesuffix("\n").split("\n"):  # `splitlines` would also cut a prompt at U+2028
         if line.startswith("["):
             section = line.strip("[]")
         key = f"{section}.{line.partition(' = ')[0]}"

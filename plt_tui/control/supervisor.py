@@ -9,7 +9,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import multiprocessing
+import os
 import signal
+import sys
 from collections.abc import Sequence
 from multiprocessing.context import SpawnProcess
 from typing import Protocol
@@ -20,7 +22,7 @@ from plt_tui.protocol.link import HubEnd, Queues
 from plt_tui.protocol.rank import STOP_SIGNALS, RankSpec, rank_process
 
 LAST_WORDS_S = 1.0
-"""An ended rank that has been silent for this long has said all; a grandchild that keeps the queue open must not hide the exit."""
+"""An ended rank that is silent for this long has said all: a grandchild that keeps the queue open must not hide the exit."""
 
 
 class Listener(Protocol):
@@ -85,7 +87,9 @@ class Supervisor:
                 await asyncio.to_thread(rank.process.join)
                 await asyncio.to_thread(rank.link.close)
                 rank.process.close()
-                rank.watcher = None  # refers to the rank in turn: the pipes would stay open until the garbage collector comes by
+                rank.watcher = (
+                    None  # refers to the rank in turn: the pipes would stay open until the garbage collector comes by
+                )
                 self._dying.pop(0)
 
     def _start_one(self, spec: RankSpec, loop: asyncio.AbstractEventLoop) -> _Rank:
@@ -114,11 +118,13 @@ class Supervisor:
     async def _watch(self, number: int, rank: _Rank) -> None:
         loop = asyncio.get_running_loop()
         ended = asyncio.Event()
-        loop.add_reader(rank.process.sentinel, ended.set)
+        descriptor = _exit_descriptor(rank.process)
+        loop.add_reader(descriptor, ended.set)
         try:
             await ended.wait()
         finally:
-            loop.remove_reader(rank.process.sentinel)
+            loop.remove_reader(descriptor)
+            os.close(descriptor)
         num_events = -1
         while not rank.drained.is_set() and rank.link.num_events > num_events:
             num_events = rank.link.num_events
@@ -126,3 +132,15 @@ class Supervisor:
                 await asyncio.wait_for(rank.drained.wait(), LAST_WORDS_S)
         rank.process.join()
         self._listener.on_rank_exit(number, rank.process.exitcode or 0)
+
+
+def _exit_descriptor(process: SpawnProcess) -> int:
+    """A descriptor, to be closed by the caller, that becomes readable when the process ends.
+
+    The sentinel is a pipe, and a forked grandchild that holds its other end would hide the exit; a pidfd (Linux 5.3) is the
+    process itself.
+    """
+    if sys.platform == "linux" and hasattr(os, "pidfd_open"):  # a Python built for an old libc has none
+        with contextlib.suppress(OSError):  # an older kernel, or a sandbox that does not know the call
+            return os.pidfd_open(process.pid or 0)
+    return os.dup(process.sentinel)

@@ -43,7 +43,7 @@ class Queues:
     def create(context: SpawnContext) -> Queues:
         """A fresh pair, made by the hub before it starts the rank."""
         queues = Queues(context.Queue(), context.Queue())
-        # A command to a rank that has just died is lost (see `send`), not a traceback on stderr; `concurrent.futures` does so too.
+        # As in `concurrent.futures`: a command to a rank that has just died is lost in silence, without a traceback on stderr.
         queues.commands._ignore_epipe = True  # type: ignore[attr-defined]
         return queues
 

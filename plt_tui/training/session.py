@@ -133,7 +133,8 @@ class Session:
 
     def _act(self, commands: list[Command]) -> None:
         for command in commands:
-            log.info("step %d: %s", self._trainer.step, _described(command))
+            if self._trainer.ranks.is_first:
+                log.info("step %d: %s", self._trainer.step, _described(command))
             self._answer(command, "agreed", self._trainer.step)
             self._actions[command.name](command)
 

@@ -156,7 +156,7 @@ def command(
     ]
 
 
-def machine(step: int, *, gpus: bool = False, slow_rank: bool = False) -> list[Event]:
+def machine(step: int, *, gpus: bool = False, late_rank: bool = False) -> list[Event]:
     """Gauges and rank reports of this moment."""
     gauges = Gauges(
         time=at(step),
@@ -172,12 +172,12 @@ def machine(step: int, *, gpus: bool = False, slow_rank: bool = False) -> list[E
             rank=rank,
             pid=4000 + rank,
             doing="training",
-            step=step,
-            step_ms=1000 * STEP_S * (2 if rank == 2 and slow_rank else 1),
+            step=step // 2 if rank == 2 and late_rank else step,
+            step_ms=1000 * STEP_S,
             data_ms=1.2,
             memory_bytes=(412 + 3 * rank) << 20,
         )
-        for rank in range(3 if slow_rank else 2)
+        for rank in range(3 if late_rank else 2)
     ]
     return [gauges, *ranks]
 

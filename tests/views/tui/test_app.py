@@ -64,9 +64,9 @@ async def test_a_live_run_tells_the_essentials_at_any_size(size: tuple[int, int]
 
 @pytest.mark.parametrize("size", [WIDE, COMPACT])
 async def test_a_straggler_is_seen_at_any_size(size: tuple[int, int]) -> None:
-    """A rank that is slower than the others is named in the header, where no pane hides it."""
-    async with driven([*fakes.training(), *fakes.machine(600, slow_rank=True)], size=size) as (pilot, _):
-        assert "rank 2 slow" in screen_lines(pilot.app)[1]
+    """A rank that is far behind the others is named in the header, where no pane hides it."""
+    async with driven([*fakes.training(), *fakes.machine(600, late_rank=True)], size=size) as (pilot, _):
+        assert "rank 2 300 behind" in screen_lines(pilot.app)[1]
 
 
 async def test_a_wide_screen_has_all_panes() -> None:

@@ -26,8 +26,6 @@ MAX_CORE_BARS = 16
 """With more cores each gets one upright cell instead of a line of its own."""
 SILENT_S = 10.0
 """A rank at work that has said nothing for longer is marked; ranks speak twice a second."""
-SLOW_FACTOR = 1.3
-"""A rank whose step takes this many times the median is marked."""
 
 
 class Machine(ScrollBlock):
@@ -138,7 +136,10 @@ def _age(rank: RankStatus, now: float) -> str:
 
 
 def lagging(ranks: Iterable[RankStatus], now: float) -> list[tuple[int, str]]:
-    """Ranks at work that are silent, behind or slow, each with the word for it."""
+    """Ranks at work that are silent or behind, each with the word for it.
+
+    Step times are not compared: ranks end every step together, so the slow one and those that wait for it take equally long.
+    """
     at_work = [rank for rank in ranks if rank.doing == "training"]
     if len(at_work) == 0:
         return []
@@ -151,6 +152,4 @@ def lagging(ranks: Iterable[RankStatus], now: float) -> list[tuple[int, str]]:
             found.append((rank.rank, "silent"))
         elif behind_s > SILENT_S:
             found.append((rank.rank, f"{front - rank.step} behind"))
-        elif typical_ms > 0 and rank.step_ms > SLOW_FACTOR * typical_ms:
-            found.append((rank.rank, "slow"))
     return found
