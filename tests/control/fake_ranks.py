@@ -1,6 +1,6 @@
 """Ranks without torch: what a rank says and how it ends, played by small functions that processes of their own run.
 
-Each public function is an entry point, "tests.control.fake_ranks:NAME". Not tests of training: they count steps. Rank 0 leads; the
+Each public function is an entry point, "tests.control.fake_ranks:NAME". They count steps and compute nothing. Rank 0 leads; the
 others wait until it has left a file, because there are no collectives that would tell them.
 """
 
@@ -20,6 +20,7 @@ from plt_tui.protocol.link import RankEnd
 from plt_tui.protocol.rank import RankSpec
 
 TARGET = 12
+FLOOD = 50_000
 FOREVER = 10**9
 PACE_S = 0.002
 Act = Callable[[int], None]
@@ -194,14 +195,14 @@ def dies_with_unanswered_commands(spec: RankSpec, link: RankEnd) -> int:
 
 
 def floods(spec: RankSpec, link: RankEnd) -> int:
-    """Say 100 000 steps as fast as it goes."""
+    """Say FLOOD steps as fast as it goes."""
     if spec.rank != 0:
         return _play(spec, link, TARGET)
-    link.send(_run(spec, 0, 100_000))
+    link.send(_run(spec, 0, FLOOD))
     template = _step(1)
-    for number in range(1, 100_001):
+    for number in range(1, FLOOD + 1):
         link.send(replace(template, step=number))
-    link.send(Done(time=time.time(), rank=0, step=100_000, finished=True))
+    link.send(Done(time=time.time(), rank=0, step=FLOOD, finished=True))
     (Path(spec.run_dir) / f"left-{spec.attempt}").touch()
     return 0
 
@@ -265,8 +266,9 @@ def says_much_and_dies(spec: RankSpec, link: RankEnd) -> int:
     """Say 20 things, then be killed in the middle of writing the next one."""
     for number in range(20):
         _say(spec, link, str(number))
+    pipe = os.dup(link._queues.events._writer.fileno())  # type: ignore[attr-defined]
     link.close()
-    os.write(link._queues.events._writer.fileno(), (1000).to_bytes(4, "big") + b'{"kind"')  # type: ignore[attr-defined]
+    os.write(pipe, (1000).to_bytes(4, "big") + b'{"kind"')
     os.kill(os.getpid(), signal.SIGKILL)
     return 0
 

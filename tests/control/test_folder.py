@@ -43,7 +43,7 @@ sys.stdin.read()
 """
 
 
-@pytest.fixture()
+@pytest.fixture
 def folder(tmp_path: Path) -> RunFolder:
     """A run's folder with its configuration."""
     made = RunFolder(tmp_path / "runs" / "a")
@@ -345,7 +345,7 @@ def test_a_fresh_name_is_taken_by_no_run(tmp_path: Path) -> None:
         (tmp_path / name).mkdir()
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(stem=st.text())
 def test_every_fresh_name_is_a_proper_name(tmp_path: Path, stem: str) -> None:
     """Whatever a config file is called."""

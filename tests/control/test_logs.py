@@ -9,7 +9,7 @@ import pytest
 from plt_tui.control.logs import MAX_READ_BYTES, LogTail, last_lines, parse_line
 
 
-@pytest.fixture()
+@pytest.fixture
 def path(tmp_path: Path) -> Path:
     """A rank's log file, not there yet."""
     return tmp_path / "rank-0.log"

@@ -64,7 +64,7 @@ FLEETING: list[Event] = [
 ]
 
 
-@pytest.fixture()
+@pytest.fixture
 def folder(tmp_path: Path) -> RunFolder:
     """A run's folder."""
     made = RunFolder(tmp_path / "a")
@@ -139,7 +139,7 @@ RECORDED = st.lists(
 )
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50, deadline=None)
 @given(said=RECORDED, cut=st.integers(0, 40))
 def test_the_record_folds_to_the_state_that_the_hub_had(
     tmp_path_factory: pytest.TempPathFactory, said: list[Event], cut: int

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import multiprocessing
 import os
 import signal
 import threading
@@ -12,7 +13,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import multiprocessing
 import psutil
 import pytest
 
@@ -51,7 +51,7 @@ class Listener:
         return [event.doing for number, event in self.heard if number == rank and isinstance(event, RankStatus)]
 
 
-@pytest.fixture()
+@pytest.fixture
 def spec(tmp_path: Path) -> RankSpec:
     """What rank 0 of a run is told; `entry` is to be replaced."""
     (tmp_path / "logs").mkdir()
@@ -177,9 +177,7 @@ def test_a_killed_rank_takes_no_other_along(spec: RankSpec) -> None:
     assert listener.exits == {0: -signal.SIGKILL, 1: 0}
 
 
-def test_a_grandchild_that_holds_the_queues_does_not_hide_the_exit(
-    spec: RankSpec, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_grandchild_that_holds_the_queues_does_not_hide_the_exit(spec: RankSpec, monkeypatch: pytest.MonkeyPatch) -> None:
     """A data loader's worker can outlive its rank; the end of file never comes, the exit is told all the same."""
     monkeypatch.setattr(supervisor_module, "LAST_WORDS_S", 0.05)
 

@@ -1,0 +1,158 @@
+"""Promises of `cli.run`: options mean what they say, every value's origin is written down, and names never collide."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from plt_tui.cli import run as run_module
+from plt_tui.cli.run import _assignments, _load, _Request, _resume_mode, _run_name, _take, _with_origins
+from plt_tui.config.load import from_toml, resolve, to_toml
+from plt_tui.config.sources import OPTIONS, options_layer
+from plt_tui.control.folder import RunFolder
+from plt_tui.errors import RunInUse, StorageError, UsageError
+
+
+@pytest.fixture(autouse=True)
+def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working folder and no variables that set a value."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(run_module.os, "environ", {})
+    return tmp_path
+
+
+def request(config: str | None = None, *sets: str, resume: str | None = None, **named: str | None) -> _Request:
+    """A request with options given by the names of their flags."""
+    flags = {f"--{name.replace('_', '-')}": value for name, value in named.items()}
+    return _Request(
+        config=Path(config) if config else None, named=flags, gpu=None, serve_metrics=False, sets=sets, resume=resume
+    )
+
+
+@pytest.mark.parametrize(
+    ("flag", "value", "section", "key", "seen"),
+    [
+        ("train_path", "corpus.txt", "data", "train", "corpus.txt"),
+        ("eval_path", "held.txt", "data", "eval", "held.txt"),
+        ("epochs", "2.5", "train", "epochs", 2.5),
+        ("batch_size", "4", "train", "batch_size", 4),
+        ("learning_rate", "1e-3", "optim", "lr", 1e-3),
+        ("checkpoint_dir", "/c", "checkpoint", "dir", "/c"),
+        ("ranks", "2", "parallel", "ranks", 2),
+        ("name", "abc", "run", "name", "abc"),
+    ],
+)
+def test_each_named_option_sets_its_key(flag: str, value: str, section: str, key: str, seen: Any) -> None:
+    """And the origin is the flag."""
+    loaded = _load(request(**{flag: value}), None)
+    assert getattr(getattr(loaded.config, section), key) == seen
+    assert loaded.origins[f"{section}.{key}"] == f"--{flag.replace('_', '-')}"
+
+
+def test_every_option_of_the_table_can_be_given() -> None:
+    """None is forgotten by the command, and what is not given is not assigned."""
+    given = request(**{flag.removeprefix("--").replace("-", "_"): "1" for flag in OPTIONS})
+    assert {assignment.origin: assignment.key for assignment in _assignments(given)} == dict(OPTIONS)
+    assert _assignments(request(name=None)) == []
+
+
+def test_switches_set_their_keys() -> None:
+    """`--gpu 1` is a device, `--serve-metrics` a switch."""
+    given = _Request(config=None, named={}, gpu=1, serve_metrics=True, sets=(), resume=None)
+    config = _load(given, None).config
+    assert (config.parallel.device, config.metrics.serve) == ("cuda:1", True)
+
+
+PROMPTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
+
+
+@given(prompt=PROMPTS, seed=st.integers(0, 2**63 - 1))
+def test_origins_are_comments_only(prompt: str, seed: int) -> None:
+    """The written configuration reads back as the same one, whatever a text in it holds."""
+    loaded = resolve([options_layer([], [f"run.seed={seed}"])])
+    sample = loaded.config.sample.model_copy(update={"prompt": prompt})
+    config = loaded.config.model_copy(update={"sample": sample})
+    written = _with_origins(to_toml(config), loaded.origins)
+    assert from_toml(written) == config
+    assert f"seed = {seed}  # --set" in written.split("\n")
+
+
+def test_every_value_has_its_origin(empty_folder: Path) -> None:
+    """File with line, option, environment, `.env` and default, each behind its value."""
+    (empty_folder / "c.toml").write_text("[train]\nsteps = 7\n")
+    (empty_folder / ".env").write_text("BATCH_SIZE=2\n")
+    run_module.os.environ["LEARNING_RATE"] = "0.5"
+    loaded = _load(request("c.toml", "eval.every=3"), Path("c.toml"))
+    lines = _with_origins(to_toml(loaded.config), loaded.origins).split("\n")
+    for line in (
+        "steps = 7  # c.toml:2",
+        "batch_size = 2  # .env BATCH_SIZE",
+        "lr = 0.5  # environment LEARNING_RATE",
+        "every = 3  # --set",
+        "context = 128  # default",
+    ):
+        assert line in lines
+
+
+def make_run(root: Path, name: str) -> RunFolder:
+    """A run that is there."""
+    folder = RunFolder(root / name)
+    folder.create("")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("asked", "name"),
+    [
+        ({"name": "mine"}, "mine"),
+        ({"name": "mine", "resume": "auto"}, "mine"),
+        ({"resume": "auto"}, "old"),
+        ({}, "quickstart-"),
+        ({"config": "my model.toml"}, "my-model-"),
+        ({"config": "my model.toml", "resume": "auto"}, "my-model-"),
+    ],
+)
+def test_the_name_of_a_run(tmp_path: Path, asked: dict[str, str], name: str) -> None:
+    """The one given; for a plain `--resume auto` the newest run; else the config file's name and the date."""
+    make_run(tmp_path / "runs", "old")
+    (tmp_path / "my model.toml").write_text("")
+    given = request(asked.get("config"), resume=asked.get("resume"), name=asked.get("name"))
+    loaded = _load(given, given.config)
+    found = _run_name(given, loaded, tmp_path / "runs")
+    assert found == name or (name.endswith("-") and found.startswith(name))
+
+
+def test_resume_modes(tmp_path: Path) -> None:
+    """Auto goes on, never refuses what is there, a path must be a checkpoint."""
+    old, new = make_run(tmp_path, "old"), RunFolder(tmp_path / "new")
+    assert _resume_mode(None, old) == _resume_mode("auto", new) == "auto"
+    assert _resume_mode("never", new) == "never"
+    with pytest.raises(UsageError, match="already holds a run; resume it with --resume auto"):
+        _resume_mode("never", old)
+    with pytest.raises(UsageError, match="--resume step-1: no checkpoint there"):
+        _resume_mode("step-1", old)
+    (tmp_path / "step-1").mkdir()
+    (tmp_path / "step-1" / "manifest.json").write_text("{}")
+    assert _resume_mode("step-1", old) == str(tmp_path / "step-1")
+
+
+def test_a_run_in_use_is_not_touched(tmp_path: Path) -> None:
+    """The second `run` of the same name is refused before it writes anything."""
+    folder = make_run(tmp_path, "a")
+    held = _take(folder)
+    before = folder.config.stat().st_mtime_ns
+    with pytest.raises(RunInUse, match="plt-tui attach a"):
+        _take(folder)
+    assert folder.config.stat().st_mtime_ns == before
+    run_module.os.close(held)
+
+
+def test_a_runs_folder_that_cannot_be_made_is_a_sentence(tmp_path: Path) -> None:
+    """A file in its place: the path and the way out."""
+    (tmp_path / "runs").write_text("")
+    with pytest.raises(StorageError, match=r"--set run\.dir="):
+        _take(RunFolder(tmp_path / "runs" / "a"))

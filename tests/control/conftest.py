@@ -1,0 +1,46 @@
+"""What the tests of the hub share."""
+
+from __future__ import annotations
+
+import multiprocessing.resource_tracker
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from plt_tui.config.load import to_toml
+from plt_tui.config.schema import RunConfig
+from plt_tui.control import hub as hub_module
+from plt_tui.control import restart as restart_module
+from plt_tui.control.folder import RunFolder
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Recover within moments."""
+    monkeypatch.setattr(hub_module, "GATHER_S", 0.15)
+    monkeypatch.setattr(hub_module, "LOG_TICK_S", 0.02)
+    monkeypatch.setattr(restart_module, "FIRST_BACKOFF_S", 0.02)
+
+
+@pytest.fixture
+def no_descriptor_left_open() -> Iterator[None]:
+    """Pipes, semaphores and files of a run go with it, without the garbage collector's help."""
+    multiprocessing.resource_tracker.ensure_running()  # its pipe stays open until the end of the tests
+    before = _open_descriptors()
+    yield
+    left = _open_descriptors().items() - before.items()
+    assert not left
+
+
+def _open_descriptors() -> dict[str, str]:
+    """What each descriptor of this process is; the one that lists them is closed by then."""
+    return {path.name: str(path.readlink()) for path in list(Path("/proc/self/fd").iterdir()) if path.exists()}
+
+
+@pytest.fixture
+def hub_folder(tmp_path: Path) -> RunFolder:
+    """The folder of a run that is about to start."""
+    made = RunFolder(tmp_path / "a")
+    made.create(to_toml(RunConfig()))
+    return made

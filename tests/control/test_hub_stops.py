@@ -1,0 +1,173 @@
+"""Promises of `control.hub` about stops: by signal or command, at every phase, heard or not."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+
+import psutil
+import pytest
+
+from plt_tui.control import restart as restart_module
+from plt_tui.control.folder import RunFolder
+from plt_tui.errors import UsageError
+from plt_tui.protocol.commands import new_command
+from plt_tui.protocol.events import Run
+from tests.control.hubs import (
+    end_of,
+    finish,
+    is_training,
+    new_hub,
+    phases,
+    play,
+    running,
+    said,
+    status_of,
+    until,
+)
+
+pytestmark = pytest.mark.usefixtures("quick", "no_descriptor_left_open")
+
+
+@pytest.mark.parametrize(("interrupt", "exit_code"), [(True, 130), (False, 143)])
+def test_a_signal_saves_and_stops(hub_folder: RunFolder, interrupt: bool, exit_code: int) -> None:
+    """SIGINT ends with 130, SIGTERM with 143, both after the ranks have left in good order."""
+    hub = new_hub(hub_folder, "trains_on")
+
+    async def scenario() -> None:
+        async with running(hub) as session:
+            await until(is_training(hub))
+            hub.stop_by_signal(interrupt=interrupt)
+            hub.stop_by_signal(interrupt=False)  # harmless
+            assert await session == exit_code
+
+    play(scenario())
+    end = end_of(hub)
+    assert (end.phase, end.exit_code, end.weights_sha256 != "") == ("stopped", exit_code, True)
+    assert phases(hub)[-1] == "stopping"
+
+
+@pytest.mark.parametrize(("interrupt", "exit_code"), [(True, 130), (False, 143)])
+def test_ranks_that_do_not_listen_are_killed_after_the_grace(hub_folder: RunFolder, interrupt: bool, exit_code: int) -> None:
+    """A rank that hangs cannot hold up a stop for longer than control.grace_s."""
+    hub = new_hub(hub_folder, "is_deaf", grace_s=0.2)
+
+    async def scenario() -> None:
+        async with running(hub) as session:
+            await until(is_training(hub))
+            began = time.monotonic()
+            hub.stop_by_signal(interrupt=interrupt)
+            assert await session == exit_code
+            assert 0.2 <= time.monotonic() - began < 5
+
+    play(scenario())
+    assert end_of(hub).phase == "stopped"
+
+
+def test_a_second_interrupt_ends_at_once(hub_folder: RunFolder) -> None:
+    """Whoever presses Ctrl-C twice does not wait for the save."""
+    hub = new_hub(hub_folder, "is_deaf", grace_s=1000.0)
+
+    async def scenario() -> None:
+        async with running(hub) as session:
+            await until(is_training(hub))
+            hub.stop_by_signal(interrupt=True)
+            hub.stop_by_signal(interrupt=True)
+            assert await session == 130
+
+    play(scenario())
+    assert "second SIGINT" in end_of(hub).reason
+
+
+@pytest.mark.parametrize(("interrupt", "exit_code"), [(True, 130), (False, 143)])
+def test_a_signal_before_training_ends_at_once(hub_folder: RunFolder, interrupt: bool, exit_code: int) -> None:
+    """There is nothing to save, so nobody waits for torch to be imported."""
+    hub = new_hub(hub_folder, "never_begins", grace_s=1000.0)
+
+    async def scenario() -> None:
+        async with running(hub) as session:
+            await until(lambda: len(hub.feed.state.ranks) == 2)
+            hub.stop_by_signal(interrupt=interrupt)
+            assert await session == exit_code
+
+    play(scenario())
+    assert "before training began" in end_of(hub).reason
+
+
+def test_a_signal_between_two_attempts_ends_at_once(hub_folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the hub waits to start the ranks again there is nothing to save either, and no rank starts afterwards."""
+    monkeypatch.setattr(restart_module, "FIRST_BACKOFF_S", 1000.0)
+    hub = new_hub(hub_folder, "raises_once")
+
+    async def scenario() -> None:
+        async with running(hub) as session:
+            await until(lambda: hub.feed.state.phase == "restarting")
+            hub.stop_by_signal(interrupt=True)
+            assert await session == 130
+
+    play(scenario())
+    assert [run.environment["attempt"] for run in said(hub, Run)] == [0]
+
+
+def test_a_second_interrupt_during_a_recovery_leaves_no_rank(hub_folder: RunFolder) -> None:
+    """The end of the run and the recovery both end the ranks; neither may forget one or start new ones."""
+    hub = new_hub(hub_folder, "is_deaf")
+
+    async def scenario() -> None:
+        async with running(hub) as session:
+            await until(is_training(hub))
+            pids = list(hub._supervisor.pids)
+            os.kill(pids[1], signal.SIGKILL)
+            await until(lambda: bool(hub._failures))
+            hub.stop_by_signal(interrupt=True)
+            hub.stop_by_signal(interrupt=True)
+            assert await session == 130
+            assert not any(psutil.pid_exists(pid) for pid in pids)
+
+    play(scenario())
+    assert end_of(hub).exit_code == 130
+    assert "restarting" not in phases(hub)
+
+
+def test_a_stop_asked_before_training_does_not_look_like_running(hub_folder: RunFolder) -> None:
+    """The phase stays "stopping" until the end, although the ranks begin in between, and so does the reason."""
+    hub = new_hub(hub_folder, "begins_late")
+
+    async def scenario() -> None:
+        async with running(hub) as session:
+            await until(lambda: phases(hub) == ["starting"])
+            await hub.submit(new_command("stop", actor="ctl ana@box"))
+            (hub_folder.path / "begin").touch()
+            assert await session == 143
+
+    play(scenario())
+    assert phases(hub) == ["starting", "stopping"]
+    assert end_of(hub).reason == "stopped by ctl ana@box"
+
+
+def test_a_command_that_nobody_answered_is_refused_at_the_end(hub_folder: RunFolder) -> None:
+    """No command stays "requested" for ever in the journal of a run that is over."""
+    hub = new_hub(hub_folder, "is_deaf", grace_s=0.2)
+
+    async def scenario() -> None:
+        async with running(hub) as session:
+            await until(is_training(hub))
+            pause, stop = new_command("pause"), new_command("stop")
+            await hub.submit(pause)
+            await hub.submit(stop)
+            assert await session == 143
+            assert (status_of(hub, pause), status_of(hub, stop)) == ("refused", "refused")
+
+    play(scenario())
+    end = end_of(hub)
+    assert "not saved within 0.2 s (control.grace_s); there is no checkpoint" in end.reason
+
+
+def test_nothing_is_taken_after_the_end(hub_folder: RunFolder) -> None:
+    """The client learns that the run has ended and where to look."""
+    hub = new_hub(hub_folder, "trains")
+    assert finish(hub) == 0
+    with pytest.raises(UsageError, match="pause: the run is ending or has ended; see plt-tui show a"):
+        asyncio.run(hub.submit(new_command("pause")))
