@@ -14,8 +14,12 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
+import hypothesis
 import psutil
 import pytest
+
+hypothesis.settings.register_profile("plt-tui", deadline=None)  # machines that run tests are busy
+hypothesis.settings.load_profile("plt-tui")
 
 PATIENCE_S = 5.0
 """How long what a test started may take to go away after it."""

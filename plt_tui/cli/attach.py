@@ -58,14 +58,18 @@ def newest_run(directory: Path) -> RunFolder:
 async def source_of(folder: RunFolder, actor: str, *, readonly: bool) -> Source:
     """A live run's hub, or a finished run's record."""
     from plt_tui.control.feed import Cursor
-    from plt_tui.control.record import read_feed
+    from plt_tui.control.record import crash_of, read_feed
     from plt_tui.views.client import HubClient
     from plt_tui.views.source import RecordSource
 
     socket = await live_socket(folder)
     if socket is not None:
         return await HubClient.connect(socket, actor=actor, readonly=readonly, deadline_s=2.0)
-    events, _ = read_feed(folder).read(Cursor())
+    feed = read_feed(folder)
+    crash = crash_of(folder, feed.state)
+    if crash is not None:
+        feed.publish(crash)
+    events, _ = feed.read(Cursor())
     return RecordSource(events)
 
 

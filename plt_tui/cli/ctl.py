@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from plt_tui.protocol.events import CommandStatus
 
 
+_PROSE = ("note", "sample")
+"""Verbs whose words need no quotes."""
+
+
 def ctl(
     run: RunArgument,
     verb: Annotated[
@@ -58,6 +62,8 @@ def _named_args(verb: str, values: Sequence[str], *, now: bool) -> dict[str, Any
     if verb not in VERBS:
         raise UsageError(f"unknown command {verb!r}; known: {', '.join(VERBS)}")
     names = [name for name in VERBS[verb].args if name != "now"]
+    if verb in _PROSE and values:
+        values = [" ".join(values)]
     if len(values) > len(names):
         raise UsageError(f"{verb} takes at most {len(names)} arguments ({', '.join(names) or 'none'}), not {len(values)}")
     named: dict[str, Any] = dict(zip(names, values, strict=False))

@@ -41,32 +41,30 @@ async def serve_run(
     from plt_tui.control.gauges import GaugeReader, usable_cores, visible_gpus
     from plt_tui.control.hub import TRAINING_ENTRY, Hub, HubOptions
     from plt_tui.control.placement import place
-    from plt_tui.server.guard import parse_address
     from plt_tui.server.http import serve_http
     from plt_tui.server.unix import serve_unix
 
-    if config.metrics.serve:
-        parse_address(config.metrics.address)  # refused before a rank starts
     placement = place(config.parallel, usable_cores(), visible_gpus())
     hub = Hub(folder, config, HubOptions(placement=placement, resume=resume, entry=entry or TRAINING_ENTRY))
-    _install_signals(hub)
     socket_path = folder.socket_path()
     loop = asyncio.get_running_loop()
 
     def show_gauges(event: Gauges) -> None:
         loop.call_soon_threadsafe(hub.feed.publish, event)
 
-    async with contextlib.AsyncExitStack() as open_doors:
-        open_doors.push_async_callback((await serve_unix(hub, socket_path)).close)
-        session = asyncio.ensure_future(hub.run())
+    async with contextlib.AsyncExitStack() as doors:
+        doors.push_async_callback((await serve_unix(hub, socket_path)).close)
         metrics_url = ""
         if config.metrics.serve:
             http = await serve_http(hub, config.metrics.address, name=folder.name)
-            open_doors.push_async_callback(http.close)
+            doors.push_async_callback(http.close)
             metrics_url = http.url
+        session = asyncio.ensure_future(hub.run())
+        await asyncio.sleep(0)  # the hub can be stopped from here on
+        _install_signals(hub)
         gauges = GaugeReader(show_gauges)
         gauges.start()
-        open_doors.callback(gauges.stop)
+        doors.callback(gauges.stop)
         hub.update_info(socket=str(socket_path), metrics_url=metrics_url)
         if on_open is not None:
             await on_open(socket_path)

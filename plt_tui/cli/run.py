@@ -98,13 +98,14 @@ def _prepare(request: _Request) -> _Prepared:
 
     loaded = _load(request, request.config)
     runs_dir = Path(loaded.config.run.dir)
-    folder = RunFolder(runs_dir / _run_name(request, loaded, runs_dir))
-    if folder.exists and request.config is None:
-        loaded = _load(request, folder.config)
-    resume = _resume_mode(request.resume, folder)
+    name = _known_name(request, loaded, runs_dir)
+    old = RunFolder(runs_dir / name) if name else None
+    if old is not None and old.exists and request.config is None:
+        loaded = _load(request, old.config)
+    resume = _resume_mode(request.resume, old)
     check_corpus(loaded.config.data)
     _refuse_missing_devices(loaded)
-    lock = _take(folder)
+    folder, lock = _take(old or _fresh(request, runs_dir))
     folder.create(_with_origins(to_toml(loaded.config), loaded.origins))
     return _Prepared(folder=folder, loaded=loaded, resume=resume, lock=lock)
 
@@ -128,26 +129,27 @@ def _assignments(request: _Request) -> list[Assignment]:
     return given
 
 
-def _run_name(request: _Request, loaded: LoadedConfig, runs_dir: Path) -> str:
-    """The configured name; else, for an explicit `--resume auto`, the newest run; else a fresh name."""
-    from plt_tui.control.folder import fresh_name, list_runs
+def _known_name(request: _Request, loaded: LoadedConfig, runs_dir: Path) -> str:
+    """The configured name; else, for an explicit `--resume auto` without a file, the newest run's; else empty."""
+    from plt_tui.control.folder import list_runs
 
-    if loaded.config.run.name:
+    if loaded.config.run.name or request.resume != "auto" or request.config is not None:
         return loaded.config.run.name
-    if request.resume == "auto" and request.config is None:
-        newest = list_runs(runs_dir)
-        if newest:
-            return newest[0].name
-    stem = request.config.stem if request.config is not None else _DEFAULT_STEM
-    return fresh_name(runs_dir, stem, time.localtime())
+    return next((folder.name for folder in list_runs(runs_dir)), "")
 
 
-def _resume_mode(resume: str | None, folder: RunFolder) -> str:
+def _fresh(request: _Request, runs_dir: Path) -> RunFolder:
+    from plt_tui.control.folder import fresh_folder
+
+    return fresh_folder(runs_dir, request.config.stem if request.config is not None else _DEFAULT_STEM, time.localtime())
+
+
+def _resume_mode(resume: str | None, old: RunFolder | None) -> str:
     if resume in (None, "auto"):
         return "auto"
     if resume == "never":
-        if folder.exists:
-            raise UsageError(f"{folder.path} already holds a run; resume it with --resume auto, or choose another --name")
+        if old is not None and old.exists:
+            raise UsageError(f"{old.path} already holds a run; resume it with --resume auto, or choose another --name")
         return "never"
     path = Path(str(resume)).absolute()
     if not (path / "manifest.json").is_file():
@@ -163,14 +165,15 @@ def _refuse_missing_devices(loaded: LoadedConfig) -> None:
     place(parallel, usable_cores(), visible_gpus() if parallel.device.startswith("cuda") else [])
 
 
-def _take(folder: RunFolder) -> int:
-    from plt_tui.errors import StorageError
+def _take(folder: RunFolder) -> tuple[RunFolder, int]:
+    """The folder, made if need be, and its lock."""
+    from plt_tui.control.folder import not_made
 
     try:
         folder.path.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:
-        raise StorageError(f"{folder.path}: {error.strerror}; choose another folder with --set run.dir=...") from None
-    return folder.lock()
+        raise not_made(folder.path, error) from None
+    return folder, folder.lock()
 
 
 def _with_origins(toml: str, origins: Mapping[str, str]) -> str:

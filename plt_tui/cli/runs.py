@@ -27,10 +27,9 @@ def ls(
 ) -> None:
     """List the runs, the newest first."""
     from plt_tui.control.folder import list_runs
-    from plt_tui.control.record import read_overview
     from plt_tui.control.summary import summary
 
-    rows = [summary(read_overview(folder), folder.name) for folder in list_runs(directory)]
+    rows = [summary(_overview(folder), folder.name) for folder in list_runs(directory)]
     if as_json:
         typer.echo(json.dumps(rows))
     elif not rows:
@@ -89,14 +88,23 @@ def logs(
         return
 
 
-async def _state(folder: RunFolder) -> RunState:
-    """The state of a run: asked of its hub if it lives, else read from its record."""
+def _overview(folder: RunFolder) -> RunState:
+    """State, step and newest numbers; a record that cannot be read does not hide the other runs."""
     from plt_tui.control.record import read_overview
+    from plt_tui.control.state import RunState
+    from plt_tui.errors import StorageError
+
+    try:
+        return read_overview(folder)
+    except StorageError as error:
+        return RunState(phase="failed", reason=str(error))
+
+
+async def _state(folder: RunFolder) -> RunState:
+    """The state of a run: asked of its hub if it lives, else the whole record folded."""
     from plt_tui.control.state import RunState, apply
     from plt_tui.protocol.events import CaughtUp
 
-    if not folder.is_live():
-        return read_overview(folder)
     source = await source_of(folder, "show", readonly=True)
     state = RunState()
     try:

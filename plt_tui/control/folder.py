@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import itertools
 import json
 import os
 import re
@@ -103,9 +104,7 @@ class RunFolder:
                 folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             replace_file(self.config, config_toml.encode())
         except OSError as error:
-            raise StorageError(
-                f"{self.path}: cannot create the run folder: {error.strerror}; choose another --set run.dir"
-            ) from None
+            raise not_made(self.path, error) from None
 
     def write_info(self, info: RunInfo) -> None:
         """Replace `run.json`."""
@@ -271,12 +270,22 @@ def list_runs(runs_dir: Path) -> list[RunFolder]:
     return sorted(found, key=lambda folder: folder.config.stat().st_mtime, reverse=True)
 
 
-def fresh_name(runs_dir: Path, stem: str, now: time.struct_time) -> str:
-    """A name that no run under `runs_dir` has: the stem and the date, with a number if that is taken."""
+def fresh_folder(runs_dir: Path, stem: str, now: time.struct_time) -> RunFolder:
+    """A new folder of our own: named after the stem and the date, with a number if that is taken. Raises: StorageError."""
     cleaned = re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("-.")[:32] or "run"
     base = f"{cleaned}-{time.strftime('%m%d-%H%M', now)}"
-    name, number = base, 1
-    while (runs_dir / name).exists():
-        number += 1
-        name = f"{base}-{number}"
-    return name
+    for number in itertools.count(1):
+        folder = RunFolder(runs_dir / (base if number == 1 else f"{base}-{number}"))
+        try:
+            folder.path.mkdir(parents=True, mode=0o700)
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise not_made(folder.path, error) from None
+        return folder
+    raise AssertionError("count never ends")
+
+
+def not_made(path: Path, error: OSError) -> StorageError:
+    """The error of a run folder that cannot be made."""
+    return StorageError(f"{path}: cannot create the run folder: {error.strerror}; choose another --set run.dir=...")

@@ -21,10 +21,10 @@ from plt_tui.config.hyper import check_edit
 from plt_tui.config.schema import RunConfig
 from plt_tui.control.feed import Feed
 from plt_tui.control.folder import RunFolder, RunInfo, boot_id, host_name
-from plt_tui.control.logs import LogTail, last_lines
+from plt_tui.control.logs import LogFollower, last_lines
 from plt_tui.control.placement import Placement
 from plt_tui.control.record import Recorder, read_feed
-from plt_tui.control.restart import GiveUp, decide, root_cause, signal_failure
+from plt_tui.control.restart import GiveUp, decide, exit_failure, root_cause, where
 from plt_tui.control.supervisor import Supervisor
 from plt_tui.errors import EXIT_SIGINT, EXIT_SIGTERM, UsageError
 from plt_tui.protocol.commands import Command, check, new_command, status_of
@@ -37,8 +37,8 @@ from plt_tui.protocol.events import (
     End,
     Event,
     Failed,
-    Logs,
     Phase,
+    Progress,
     Run,
     RunPhase,
 )
@@ -46,7 +46,6 @@ from plt_tui.protocol.rank import RankSpec
 from plt_tui.protocol.text import safe_line, safe_text
 
 TRAINING_ENTRY = "plt_tui.training.worker:main"
-LOG_TICK_S = 0.25
 GATHER_S = 0.5
 """After a first failure: how long the other ranks' failures are waited for, before the cause is named."""
 FAILURE_LOG_LINES = 50
@@ -73,6 +72,7 @@ class Hub:
         self._recorder = Recorder(folder, self.feed.last_seq, self._record_failing)
         self._supervisor = Supervisor(self)
         self._pending: dict[str, Command] = {}
+        self._known_ids = {event.id for event in self.feed.events if isinstance(event, CommandStatus)}
         self._failures: list[Failed] = []
         self._session_failures: list[Failed] = []
         self._done: dict[int, Done] = {}
@@ -80,12 +80,13 @@ class Hub:
         self._attempt = 0
         self._has_saved = False
         self._paused = False
+        self._is_training = False
         self._stop_exit_code: int | None = None
+        self._interrupts = 0
         self._ended: asyncio.Future[End] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
-        self._tails = [
-            LogTail(folder.rank_log(rank), f"rank {rank}", from_end=True) for rank in range(len(options.placement.devices))
-        ]
+        ranks = range(len(options.placement.devices))
+        self._logs = LogFollower({f"rank {rank}": folder.rank_log(rank) for rank in ranks}, self.feed.publish)
         self.info = RunInfo(
             name=folder.name,
             host=host_name(),
@@ -100,7 +101,7 @@ class Hub:
     async def run(self) -> int:
         """Train until the target, a stop or a failure that cannot be retried; returns the exit code of the run."""
         self._ended = asyncio.get_running_loop().create_future()
-        self._spawn_task(self._follow_logs())
+        self._spawn_task(self._logs.follow())
         with contextlib.closing(self._recorder):
             try:
                 self._enter("starting")
@@ -110,7 +111,7 @@ class Hub:
                 await self._supervisor.kill()
                 for task in self._tasks:
                     task.cancel()
-                self._read_logs()
+                self._logs.read(to_the_end=True)
             for command in self._pending.values():
                 self.publish(status_of(command, "refused", reason="the run ended first"))
             self.publish(end)
@@ -128,35 +129,47 @@ class Hub:
         A repeat of a known id does nothing. Raises: UsageError when it can never be applied.
         """
         check(command)
-        if any(known.id == command.id for known in self.feed.state.commands):
+        if command.id in self._known_ids:
             return
         if self.feed.state.is_over or self._stop_exit_code is not None:
             raise UsageError(f"{command.name}: the run is ending or has ended; see plt-tui show {self._folder.name}")
         if command.name == "set":
             name, value, mode = check_edit(command.args["name"], command.args["value"], command.args.get("mode", "set"))
             command = replace(command, args={"name": name, "value": value, "mode": mode})
+        self._known_ids.add(command.id)
         self._publish_status(command, "requested")
         if command.name == "note":
             self._publish_status(command, "applied", step=self.feed.state.step)
-            return
-        self._pending[command.id] = command
-        if command.name == "stop":
-            self._begin_stop(EXIT_SIGTERM, "stopped by " + command.actor)
-        self._supervisor.send(command)
+        elif command.name == "stop":
+            self._stop(command, EXIT_SIGTERM)
+        else:
+            self._forward(command)
 
     def stop_by_signal(self, *, interrupt: bool) -> None:
         """SIGINT (`interrupt`) or SIGTERM: save and end; a second SIGINT ends at once. Call in the event loop."""
         exit_code, name = (EXIT_SIGINT, "SIGINT") if interrupt else (EXIT_SIGTERM, "SIGTERM")
-        if self._stop_exit_code is not None:
-            if interrupt:
-                self._end("stopped", exit_code, "stopped at once by a second SIGINT; the last steps were not saved")
-            return
-        if self.feed.state.run is None or self.feed.state.phase in ("starting", "preparing", "restarting"):
-            self._end("stopped", exit_code, f"stopped by {name} before training began; nothing new to save")
-            return
-        self._begin_stop(exit_code, f"stopped by {name}")
-        command = new_command("stop", actor=f"signal {name}")
-        self._publish_status(command, "requested")
+        self._interrupts += interrupt
+        if self._interrupts > 1:
+            self._end("stopped", exit_code, "stopped at once by a second SIGINT; the last steps were not saved")
+        elif self._stop_exit_code is None:
+            command = new_command("stop", actor=f"signal {name}")
+            self._publish_status(command, "requested")
+            self._stop(command, exit_code)
+
+    def _stop(self, command: Command, exit_code: int) -> None:
+        """Let the ranks save and end, within the grace time; ranks that do not train yet have nothing to save."""
+        reason = f"stopped by {command.actor}"
+        self._stop_exit_code = exit_code
+        if self._is_training:
+            self._enter("stopping", reason)
+            self._spawn_task(self._enforce_grace(reason))
+            self._forward(command)
+        else:
+            self._publish_status(command, "applied", step=self.feed.state.step)
+            self._end("stopped", exit_code, f"{reason} before training began; there was nothing new to save")
+
+    def _forward(self, command: Command) -> None:
+        """Hand `command` to the ranks, and to those after them if they fail before they answer."""
         self._pending[command.id] = command
         self._supervisor.send(command)
 
@@ -170,11 +183,14 @@ class Hub:
         match event:
             case Failed():
                 tail = last_lines(self._folder.rank_log(rank), FAILURE_LOG_LINES)
-                message, step = safe_text(event.message), self.feed.state.step
-                self._failed(replace(event, rank=rank, step=step, message=message, log_tail=tail))
+                self._failed(replace(event, rank=rank, message=safe_text(event.message), log_tail=tail))
             case Done():
                 self._done[rank] = event
+            case Progress() if self.feed.state.phase == "starting":
+                self.publish(event)
+                self._enter("preparing", event.task)
             case Run():
+                self._is_training = True
                 self.publish(event)
                 if self._stop_exit_code is None:
                     self._enter("paused" if self._paused else "running")
@@ -197,8 +213,7 @@ class Hub:
                 self._all_done(self._done[0])
         elif all(failure.rank != rank for failure in self._failures):
             tail = last_lines(self._folder.rank_log(rank), FAILURE_LOG_LINES)
-            step = self.feed.state.step
-            self._failed(signal_failure(rank, exit_code, step, time.time(), tail))
+            self._failed(exit_failure(rank, exit_code, time.time(), tail))
 
     def _start_ranks(self) -> None:
         devices = self._options.placement.devices
@@ -220,7 +235,7 @@ class Hub:
             for rank, device in enumerate(devices)
         ]
         self._alive = set(range(len(specs)))
-        self._failures, self._done = [], {}
+        self._failures, self._done, self._is_training = [], {}, False
         self._supervisor.start(specs)
         for command in self._pending.values():
             self._supervisor.send(command)
@@ -236,7 +251,7 @@ class Hub:
     def _failed(self, failure: Failed) -> None:
         if not self._failures:
             self._spawn_task(self._recover())
-        self._failures.append(failure)
+        self._failures.append(replace(failure, step=self.feed.state.step, while_starting=not self._is_training))
 
     async def _recover(self) -> None:
         """Name the cause of the first failures, end all ranks, and start them again or end the run."""
@@ -251,15 +266,10 @@ class Hub:
         elif isinstance(verdict, GiveUp):
             self._end("failed", verdict.exit_code, verdict.reason)
         else:
-            self._enter("restarting", f"rank {cause.rank} failed at step {cause.step}: {cause.message}")
+            self._enter("restarting", f"{where(cause)}: {cause.message}")
             await asyncio.sleep(verdict.after_s)
             self._attempt += 1
             self._start_ranks()
-
-    def _begin_stop(self, exit_code: int, reason: str) -> None:
-        self._stop_exit_code = exit_code
-        self._enter("stopping", reason)
-        self._spawn_task(self._enforce_grace(reason))
 
     async def _enforce_grace(self, reason: str) -> None:
         grace_s = self._config.control.grace_s
@@ -300,17 +310,6 @@ class Hub:
 
     def _record_failing(self, problem: str) -> None:
         self.feed.publish(Alert(time=time.time(), topic="record", text=problem, level="error"))
-
-    async def _follow_logs(self) -> None:
-        while True:
-            await asyncio.sleep(LOG_TICK_S)
-            self._read_logs()
-
-    def _read_logs(self) -> None:
-        for tail in self._tails:
-            lines, dropped = tail.read(time.time())
-            if lines or dropped:
-                self.feed.publish(Logs(lines=lines, dropped=dropped))
 
     def _spawn_task(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)

@@ -6,14 +6,20 @@ cut: of more than MAX_READ_BYTES since the last look only the end is shown, and 
 
 from __future__ import annotations
 
+import asyncio
 import re
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from plt_tui.protocol.events import LogLine
+from plt_tui.protocol.events import LogLine, Logs
 from plt_tui.protocol.text import safe_line
 
 MAX_READ_BYTES = 256 * 1024
 """Most bytes of one file that are shown per look."""
+
+TICK_S = 0.25
+"""Seconds between two looks at the files."""
 
 _LEVELLED = re.compile(r"^(?:\S+ )?(DEBUG|INFO|WARNING|ERROR|CRITICAL) (.*)$", re.DOTALL)
 """A line as the ranks' logging writes it: time, level, message."""
@@ -28,8 +34,11 @@ class LogTail:
         self._offset = path.stat().st_size if from_end and path.exists() else 0
         self._partial = b""
 
-    def read(self, now: float) -> tuple[list[LogLine], int]:
-        """Whole lines written since the last call, stamped `now` (Unix seconds), and the number of lines left out."""
+    def read(self, now: float, *, to_the_end: bool = False) -> tuple[list[LogLine], int]:
+        """Whole lines written since the last call, stamped `now` (Unix seconds), and the number of lines left out.
+
+        `to_the_end`: nobody writes any more, so a last line without its end counts too.
+        """
         try:
             with self._path.open("rb") as file:
                 file.seek(self._offset)
@@ -40,9 +49,33 @@ class LogTail:
         data = self._partial + grown
         skipped = data[:-MAX_READ_BYTES]
         *lines, self._partial = data[-MAX_READ_BYTES:].split(b"\n")
-        if len(self._partial) >= MAX_READ_BYTES:  # one endless line
+        if to_the_end and self._partial:
+            lines.append(self._partial)
+        if to_the_end or len(self._partial) >= MAX_READ_BYTES:  # the other case is one endless line
             self._partial = b""
         return [parse_line(line, self._source, now) for line in lines], skipped.count(b"\n")
+
+
+class LogFollower:
+    """Follows the files of several sources and hands new lines to `publish`. In the hub's event loop."""
+
+    def __init__(self, paths: Mapping[str, Path], publish: Callable[[Logs], None]) -> None:
+        self._tails = [LogTail(path, source, from_end=True) for source, path in paths.items()]
+        self._publish = publish
+
+    async def follow(self) -> None:
+        """Look at the files a few times a second, until cancelled."""
+        while True:
+            await asyncio.sleep(TICK_S)
+            self.read()
+
+    def read(self, *, to_the_end: bool = False) -> None:
+        """Publish what is new; `to_the_end` as in `LogTail.read`."""
+        now = time.time()
+        for tail in self._tails:
+            lines, dropped = tail.read(now, to_the_end=to_the_end)
+            if lines or dropped:
+                self._publish(Logs(time=now, lines=lines, dropped=dropped))
 
 
 def parse_line(line: bytes, source: str, now: float) -> LogLine:

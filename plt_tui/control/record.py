@@ -180,10 +180,16 @@ def read_overview(folder: RunFolder) -> RunState:
     """
     events = heapq.merge(_read(folder.journal), _tail(folder.metrics), key=lambda event: event.seq)
     state = reduce(apply, events, RunState())
-    if not state.is_over and not folder.is_live():
-        reason = f"its hub is gone without a word; resume: plt-tui run --resume auto --name {folder.name}"
-        state = apply(state, Phase(phase="failed", reason=reason, step=state.step))
-    return state
+    crash = crash_of(folder, state)
+    return state if crash is None else apply(state, crash)
+
+
+def crash_of(folder: RunFolder, state: RunState) -> Phase | None:
+    """What must be added to the record of a run whose hub died without a word; None for all others."""
+    if state.is_over or state.started_at == 0.0 or folder.is_live():
+        return None
+    reason = f"its hub is gone without a word; resume: plt-tui run --resume auto --name {folder.name}"
+    return Phase(phase="failed", reason=reason, step=state.step)
 
 
 def _tail(path: Path) -> Iterator[Event]:

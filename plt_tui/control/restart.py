@@ -35,8 +35,8 @@ def decide(failure: Failed, earlier: Sequence[Failed], max_restarts: int) -> Res
     """
     if failure.exit_code != RankFailed.exit_code:
         return GiveUp(exit_code=failure.exit_code, reason=failure.message)
-    what = f"rank {failure.rank} failed at step {failure.step}: {failure.message}"
-    if earlier and earlier[-1].step == failure.step:
+    what = f"{where(failure)}: {failure.message}"
+    if earlier and (earlier[-1].step, earlier[-1].while_starting) == (failure.step, failure.while_starting):
         return GiveUp(exit_code=failure.exit_code, reason=f"{what} (the second time at this step)")
     if len(earlier) >= max_restarts:
         return GiveUp(exit_code=failure.exit_code, reason=f"{what} ({len(earlier)} of {max_restarts} restarts used)")
@@ -50,7 +50,12 @@ def root_cause(failures: Sequence[Failed]) -> Failed:
     return min(killed or own or failures, key=lambda failure: failure.time)
 
 
-def signal_failure(rank: int, exit_code: int, step: int, now: float, log_tail: Sequence[str]) -> Failed:
+def where(failure: Failed) -> str:
+    """Which rank failed, and when."""
+    return f"rank {failure.rank} failed " + ("while starting" if failure.while_starting else f"at step {failure.step}")
+
+
+def exit_failure(rank: int, exit_code: int, now: float, log_tail: Sequence[str]) -> Failed:
     """The failure of a rank that ended with `exit_code` (negative: by that signal) and could not say why itself."""
     killed = f"killed by {signal_name(-exit_code)}"
     message = killed if exit_code < 0 else f"ended with exit code {exit_code} and no message"
@@ -59,7 +64,6 @@ def signal_failure(rank: int, exit_code: int, step: int, now: float, log_tail: S
         rank=rank,
         message=message,
         exit_code=RankFailed.exit_code,
-        step=step,
         log_tail=list(log_tail),
         is_signal=exit_code < 0,
     )

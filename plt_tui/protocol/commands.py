@@ -73,12 +73,18 @@ def check(command: Command) -> Command:
     if unknown:
         allowed = ", ".join(verb.args) or "none"
         raise UsageError(f"{command.name}: unknown argument {unknown[0]!r}; allowed: {allowed}")
-    missing = [name for name in verb.required if command.args.get(name) in (None, "")]
+    missing = [name for name in verb.required if command.args.get(name) is None]
     if missing:
         raise UsageError(f"{command.name}: {missing[0]} is missing ({verb.args[missing[0]]})")
+    try:
+        json.dumps(command.args, allow_nan=False, ensure_ascii=False).encode()
+    except (TypeError, ValueError) as error:  # NaN, or half a surrogate pair
+        raise UsageError(f"{command.name}: an argument cannot be written down as JSON ({error})") from None
     name = command.args.get("name")
     if command.name == "checkpoint" and name is not None and not NAME_PATTERN.fullmatch(str(name)):
         raise UsageError(f"checkpoint name {str(name)!r}: use 1 to 64 of A-Z a-z 0-9 . _ - and no leading dot")
+    if command.name == "note" and not str(command.args["text"]).strip():
+        raise UsageError("note: text is missing (the remark)")
     now = command.args.get("now", False)
     if not isinstance(now, bool):  # "false" is true in Python, and would end the run without saving
         raise UsageError(f"{command.name}: now is true or false, not {now!r}")

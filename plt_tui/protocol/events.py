@@ -229,6 +229,8 @@ class Failed(Event):
     step: int = 0
     traceback: str = ""
     log_tail: list[str] = field(default_factory=list)
+    while_starting: bool = False
+    """It happened before the ranks of this attempt began to train; `step` is then that of the attempt before."""
     is_signal: bool = False
     """The process was ended from outside, or by a crash, and could not speak for itself."""
     is_lost_peer: bool = False

@@ -6,6 +6,8 @@ markup. Text passes here where it enters the hub; every view may rely on it. Doe
 
 from __future__ import annotations
 
+import unicodedata
+
 MAX_LINE_CHARS = 4096
 
 
@@ -23,8 +25,13 @@ def _safe_line(line: str, max_line_chars: int) -> str:
     hidden = len(line) - max_line_chars
     line = line[:max_line_chars]
     if not line.isprintable():
-        line = "".join(char if char.isprintable() or char == "\t" else _escaped(char) for char in line)
+        line = "".join(char if _is_harmless(char) else _escaped(char) for char in line)
     return f"{line} … (+{hidden} characters)" if hidden > 0 else line
+
+
+def _is_harmless(char: str) -> bool:
+    """Printable, a tab, or a blank such as U+3000 (CJK) and U+00A0, which `isprintable` counts out."""
+    return char.isprintable() or char == "\t" or unicodedata.category(char) == "Zs"
 
 
 def _escaped(char: str) -> str:

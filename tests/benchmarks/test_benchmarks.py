@@ -17,7 +17,7 @@ from benchmarks.checkpoint_stall import Save, Stall
 from benchmarks.machine import cpu_model, head_line
 from benchmarks.records import newest_step, read_checkpoints, read_steps, step_seconds
 from benchmarks.table import END, START, Row
-from plt_tui.control.folder import RunFolder
+from plt_tui.control.folder import RunFolder, RunInfo
 from plt_tui.protocol.events import Checkpoint, Eval, Step, encode
 
 README = Path(command.README)
@@ -229,6 +229,14 @@ def test_what_the_caller_set_for_itself_is_not_measured(monkeypatch: pytest.Monk
     with workplace.workplace() as place:
         assert {"BATCH_SIZE", "COLUMNS"}.isdisjoint(place.environment)
         assert place.environment["PATH"] == os.environ["PATH"]
+
+
+def test_a_run_that_has_ended_is_not_waited_for(tmp_path: Path) -> None:
+    """A step that a dead run never wrote ends the wait at once."""
+    folder = RunFolder(tmp_path)
+    folder.write_info(RunInfo(name="bench", host="h", pid=1, boot_id="b", socket="s", phase="finished"))
+    with pytest.raises(RuntimeError, match="ended before step 3"):
+        workplace.wait_for_step(folder, 3)
 
 
 def test_a_failed_command_says_why() -> None:

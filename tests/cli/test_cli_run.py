@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from plt_tui.cli import run as run_module
-from plt_tui.cli.run import _assignments, _load, _Request, _resume_mode, _run_name, _take, _with_origins
+from plt_tui.cli.run import _assignments, _fresh, _known_name, _load, _Request, _resume_mode, _take, _with_origins
 from plt_tui.config.load import from_toml, resolve, to_toml
 from plt_tui.config.sources import OPTIONS, options_layer
 from plt_tui.control.folder import RunFolder
@@ -122,7 +122,8 @@ def test_the_name_of_a_run(tmp_path: Path, asked: dict[str, str], name: str) -> 
     (tmp_path / "my model.toml").write_text("")
     given = request(asked.get("config"), resume=asked.get("resume"), name=asked.get("name"))
     loaded = _load(given, given.config)
-    found = _run_name(given, loaded, tmp_path / "runs")
+    runs = tmp_path / "runs"
+    found = _known_name(given, loaded, runs) or _fresh(given, runs).name
     assert found == name or (name.endswith("-") and found.startswith(name))
 
 
@@ -143,7 +144,7 @@ def test_resume_modes(tmp_path: Path) -> None:
 def test_a_run_in_use_is_not_touched(tmp_path: Path) -> None:
     """The second `run` of the same name is refused before it writes anything."""
     folder = make_run(tmp_path, "a")
-    held = _take(folder)
+    _, held = _take(folder)
     before = folder.config.stat().st_mtime_ns
     with pytest.raises(RunInUse, match="plt-tui attach a"):
         _take(folder)

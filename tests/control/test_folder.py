@@ -23,7 +23,7 @@ from plt_tui.control.folder import (
     RunFolder,
     RunInfo,
     find_run,
-    fresh_name,
+    fresh_folder,
     host_name,
     list_runs,
     replace_file,
@@ -334,22 +334,31 @@ def test_a_run_is_found_by_its_path_and_has_its_folders_name(tmp_path: Path, mon
 )
 def test_a_fresh_name_is_the_stem_and_the_date(tmp_path: Path, stem: str, name: str) -> None:
     """Readable, and always a proper name."""
-    assert fresh_name(tmp_path, stem, NOW) == name
+    folder = fresh_folder(tmp_path / "runs", stem, NOW)
+    assert folder.name == name
+    assert folder.path.is_dir()
 
 
-def test_a_fresh_name_is_taken_by_no_run(tmp_path: Path) -> None:
-    """A number is added until it is free."""
-    for number in range(3):
-        name = fresh_name(tmp_path, "a", NOW)
-        assert name == "a-1122-0905" + ("" if number == 0 else f"-{number + 1}")
-        (tmp_path / name).mkdir()
+def test_a_fresh_folder_is_nobody_elses(tmp_path: Path) -> None:
+    """A number is added until the folder could be made: two runs started in the same minute get one each."""
+    names = [fresh_folder(tmp_path, "a", NOW).name for _ in range(3)]
+    assert names == ["a-1122-0905", "a-1122-0905-2", "a-1122-0905-3"]
+
+
+def test_a_fresh_folder_that_cannot_be_made_is_a_storage_error(tmp_path: Path) -> None:
+    """A file where the runs should lie is named, with the setting that changes the place."""
+    (tmp_path / "runs").write_text("")
+    with pytest.raises(StorageError, match=r"run\.dir"):
+        fresh_folder(tmp_path / "runs", "a", NOW)
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(stem=st.text())
 def test_every_fresh_name_is_a_proper_name(tmp_path: Path, stem: str) -> None:
     """Whatever a config file is called."""
-    assert NAME_PATTERN.fullmatch(fresh_name(tmp_path, stem, NOW))
+    folder = fresh_folder(tmp_path, stem, NOW)
+    folder.path.rmdir()
+    assert NAME_PATTERN.fullmatch(folder.name)
 
 
 def test_this_machine_has_a_name() -> None:

@@ -11,8 +11,8 @@ from plt_tui.control.restart import (
     GiveUp,
     Restart,
     decide,
+    exit_failure,
     root_cause,
-    signal_failure,
     signal_name,
 )
 from plt_tui.protocol.events import Failed
@@ -43,6 +43,13 @@ FIRST_TIME: list[tuple[Failed, list[Failed], int, Restart | GiveUp]] = [
     (failed(), [], 0, GiveUp(exit_code=4, reason="rank 0 failed at step 5: boom (0 of 0 restarts used)")),
     (failed(), [failed(1)], 1, GiveUp(exit_code=4, reason="rank 0 failed at step 5: boom (1 of 1 restarts used)")),
     (failed(), [failed(5)], 9, GiveUp(exit_code=4, reason="rank 0 failed at step 5: boom (the second time at this step)")),
+    (replace(failed(5), while_starting=True), [failed(5)], 9, Restart(after_s=1.0)),
+    (
+        replace(failed(5), while_starting=True),
+        [replace(failed(5), while_starting=True)],
+        9,
+        GiveUp(exit_code=4, reason="rank 0 failed while starting: boom (the second time at this step)"),
+    ),
     (failed(code=7), [], 3, GiveUp(exit_code=7, reason="boom")),
     (failed(code=3), [], 3, GiveUp(exit_code=3, reason="boom")),
     (failed(code=5), [], 3, GiveUp(exit_code=5, reason="boom")),
@@ -84,8 +91,8 @@ def test_the_cause_is_not_the_rank_that_only_lost_its_peer(failures: list[Failed
 )
 def test_a_silent_end_is_described_by_its_exit_code(exit_code: int, message: str, is_signal: bool) -> None:
     """The signal has its name, and the last log lines go along."""
-    failure = signal_failure(1, exit_code, step=8, now=2.0, log_tail=["Killed"])
-    assert (failure.rank, failure.step, failure.time, failure.log_tail) == (1, 8, 2.0, ["Killed"])
+    failure = exit_failure(1, exit_code, now=2.0, log_tail=["Killed"])
+    assert (failure.rank, failure.time, failure.log_tail) == (1, 2.0, ["Killed"])
     assert (failure.message, failure.is_signal, failure.exit_code) == (message, is_signal, 4)
 
 
