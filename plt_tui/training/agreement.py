@@ -3,7 +3,7 @@
 Each optimizer step ends with one small sum over all ranks on the CPU's gloo group. It carries the step's statistics and, from
 rank 0, the size of the commands that have arrived; only when that is not zero a broadcast of the commands follows. The sum is
 posted after the backward pass and travels while the optimizer works. Nothing is agreed inside gradient accumulation, nothing is
-pickled, and no rank is ever inside a collective for longer than the slowest rank's step, or PAUSE_BEAT_S in a pause.
+pickled, and in a pause no rank is inside a collective for longer than a beat.
 """
 
 from __future__ import annotations
@@ -16,9 +16,6 @@ from plt_tui.protocol import commands
 from plt_tui.protocol.commands import Command
 from plt_tui.protocol.link import RankEnd
 from plt_tui.training.ranks import PendingSum, Ranks
-
-PAUSE_BEAT_S = 0.5
-"""While paused the ranks meet this often, far below any time-out; a command ends rank 0's wait at once."""
 
 
 @dataclass(frozen=True, slots=True)

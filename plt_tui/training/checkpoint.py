@@ -3,7 +3,8 @@
     step-00000500/ model.safetensors  optimizer.safetensors  state.json  manifest.json (last: size and sha256 of the others)
 
 A save goes to `.tmp-...`, every file is synced, the manifest is written last, the folder is renamed and its parent synced; only
-then the checkpoint exists. No pickle. Only rank 0 writes; every rank may read. Knows nothing of models: it moves named tensors.
+then the checkpoint exists, and it is never written again. No pickle. Only rank 0 writes; every rank may read. Knows nothing of
+models: it moves named tensors.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ import re
 import secrets
 import shutil
 import time
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -83,20 +84,20 @@ def weights_sha256(tensors: Mapping[str, Tensor]) -> str:
 
 
 def write(root: Path, snapshot: Snapshot) -> tuple[Path, Manifest]:
-    """Put `snapshot` on disk as `root/step-N`; returns its folder and manifest.
+    """Put `snapshot` on disk as `root/step-N`, which must not exist yet; returns its folder and manifest.
 
     Raises: StorageError; nothing of it is left on disk then.
     """
-    final = root / f"step-{snapshot.step:08d}"
+    final = root / folder_name(snapshot.step)
     temporary = root / f".tmp-{snapshot.step:08d}-{secrets.token_hex(4)}"
     try:
         temporary.mkdir(parents=True, mode=0o700)
-        contents = {
-            MODEL: save(dict(snapshot.model)),
-            OPTIMIZER: save(dict(snapshot.optimizer)),
-            STATE: json.dumps(snapshot.state, indent=1).encode(),
+        contents: Mapping[str, Callable[[], bytes]] = {  # made one by one: each is a second copy in memory
+            MODEL: lambda: save(dict(snapshot.model)),
+            OPTIMIZER: lambda: save(dict(snapshot.optimizer)),
+            STATE: lambda: json.dumps(snapshot.state, indent=1).encode(),
         }
-        files = {name: _write_file(temporary / name, content) for name, content in contents.items()}
+        files = {name: _write_file(temporary / name, content()) for name, content in contents.items()}
         manifest = Manifest(
             format=FORMAT,
             step=snapshot.step,
@@ -109,7 +110,7 @@ def write(root: Path, snapshot: Snapshot) -> tuple[Path, Manifest]:
         )
         _write_file(temporary / MANIFEST, json.dumps(asdict(manifest), indent=1).encode())
         _sync_folder(temporary)
-        _replace_folder(temporary, final)
+        temporary.rename(final)
         _sync_folder(root)
     except (OSError, SafetensorError) as error:
         raise StorageError(f"{final}: {error}; the checkpoint before it is untouched") from None
@@ -118,14 +119,36 @@ def write(root: Path, snapshot: Snapshot) -> tuple[Path, Manifest]:
     return final, manifest
 
 
-def verify(folder: Path) -> Manifest:
-    """The manifest, once every file has the size and hash that it says. Raises: StorageError naming the file."""
+def give_name(folder: Path, name: str) -> Manifest:
+    """Name the checkpoint in `folder`, which keeps it from being pruned; returns its manifest. Raises: StorageError."""
+    manifest = replace(read_manifest(folder), name=name)
+    temporary = folder / f".{MANIFEST}.{secrets.token_hex(4)}"
+    try:
+        _write_file(temporary, json.dumps(asdict(manifest), indent=1).encode())
+        temporary.replace(folder / MANIFEST)
+        _sync_folder(folder)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise StorageError(f"{folder}: cannot be named: {error.strerror}") from None
+    return manifest
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """What `folder` says it holds. Raises: StorageError when it is not readable, of another format, or not complete."""
     try:
         manifest = Manifest(**json.loads((folder / MANIFEST).read_text()))
     except (OSError, ValueError, TypeError) as error:
         raise StorageError(f"{folder / MANIFEST}: {error}") from None
     if manifest.format != FORMAT:
         raise StorageError(f"{folder}: format {manifest.format}, but this version reads format {FORMAT}")
+    if set(manifest.files) != {MODEL, OPTIMIZER, STATE}:
+        raise StorageError(f"{folder / MANIFEST}: it must vouch for {MODEL}, {OPTIMIZER} and {STATE}, and nothing else")
+    return manifest
+
+
+def verify(folder: Path) -> Manifest:
+    """The manifest, once every file has the size and hash that it says. Raises: StorageError naming the file."""
+    manifest = read_manifest(folder)
     for name, expected in manifest.files.items():
         path = folder / name
         try:
@@ -140,27 +163,29 @@ def verify(folder: Path) -> Manifest:
 
 
 def read(folder: Path) -> Snapshot:
-    """The verified checkpoint in `folder`. Raises: StorageError naming the file that is not as it was written."""
-    manifest = verify(folder)
+    """The checkpoint in `folder`, its weights compared with the hash in its manifest; `verify` compares every byte.
+
+    Raises: StorageError naming what is not as it was written.
+    """
+    manifest = read_manifest(folder)
     try:
-        return Snapshot(
-            step=manifest.step,
-            model=load_file(folder / MODEL),
-            optimizer=load_file(folder / OPTIMIZER),
-            state=json.loads((folder / STATE).read_text()),
-            name=manifest.name,
-        )
+        model = load_file(folder / MODEL)
+        optimizer = load_file(folder / OPTIMIZER)
+        state = json.loads((folder / STATE).read_text())
     except (OSError, ValueError, SafetensorError) as error:
         raise StorageError(f"{folder}: {error}") from None
+    if weights_sha256(model) != manifest.weights_sha256:
+        raise StorageError(f"{folder / MODEL}: these are not the weights that were saved (sha256 differs)")
+    return Snapshot(step=manifest.step, model=model, optimizer=optimizer, state=state, name=manifest.name)
 
 
 def find(root: Path) -> list[Path]:
     """All checkpoint folders under `root`, the newest step first; says nothing about whether they are whole."""
     try:
-        numbered = [(int(match[1]), path) for path in root.iterdir() if (match := _FOLDER.fullmatch(path.name))]
+        folders = [path for path in root.iterdir() if step_of(path) >= 0]
     except OSError:
         return []
-    return [path for _, path in sorted(numbered, reverse=True)]
+    return sorted(folders, key=step_of, reverse=True)
 
 
 def newest_good(root: Path) -> tuple[Path | None, list[str]]:
@@ -176,16 +201,44 @@ def newest_good(root: Path) -> tuple[Path | None, list[str]]:
     return None, rejected
 
 
-def prune(root: Path, keep: int) -> None:
-    """Delete what is older than the `keep` newest whole checkpoints; named ones and those that do not verify stay.
+def prune(root: Path, keep: int, good: Collection[Path]) -> None:
+    """Delete what is older than the `keep` newest of the checkpoints in `good`, which are known to be whole; named ones stay.
 
     The manifest goes first, so that a half-deleted checkpoint is never taken for a whole one.
     """
-    whole = [folder for folder in find(root) if not _read_name(folder) and (folder / MANIFEST).is_file()]
-    for folder in whole[keep:]:
-        with contextlib.suppress(OSError):  # a checkpoint that cannot be deleted costs space, not the run
-            (folder / MANIFEST).unlink()
-            shutil.rmtree(folder)
+    kept = 0
+    for folder in find(root):
+        if kept >= keep and not _is_named(folder):
+            with contextlib.suppress(OSError):  # a checkpoint that cannot be deleted costs space, not the run
+                (folder / MANIFEST).unlink(missing_ok=True)
+                shutil.rmtree(folder)
+        kept += folder in good
+
+
+def set_aside(root: Path, after_step: int) -> list[Path]:
+    """Rename every checkpoint of a later step than `after_step` out of the way, and return the new names.
+
+    They are damaged, or belong to a past that the run leaves by resuming before them: neither may ever be resumed by itself,
+    nor count as one that is kept. Nothing is deleted. Only while holding the run's lock.
+    """
+    moved = []
+    for folder in find(root):
+        if step_of(folder) > after_step:
+            aside = folder.with_name(f"{folder.name}.aside-{secrets.token_hex(3)}")
+            folder.rename(aside)
+            moved.append(aside)
+    return moved
+
+
+def folder_name(step: int) -> str:
+    """Name of the folder of a step's checkpoint."""
+    return f"step-{step:08d}"
+
+
+def step_of(folder: Path) -> int:
+    """The step in a checkpoint folder's name, -1 when it is not named like one."""
+    match = _FOLDER.fullmatch(folder.name)
+    return int(match[1]) if match is not None else -1
 
 
 def clear_leftovers(root: Path) -> None:
@@ -194,11 +247,11 @@ def clear_leftovers(root: Path) -> None:
         shutil.rmtree(path, ignore_errors=True)
 
 
-def _read_name(folder: Path) -> str:
+def _is_named(folder: Path) -> bool:
     try:
-        return str(json.loads((folder / MANIFEST).read_text())["name"])
-    except (OSError, ValueError, KeyError):
-        return ""
+        return bool(read_manifest(folder).name)
+    except StorageError:
+        return False
 
 
 def _write_file(path: Path, content: bytes) -> dict[str, Any]:
@@ -219,17 +272,6 @@ def _file_sha256(path: Path) -> str:
         while chunk := file.read(_CHUNK_BYTES):
             digest.update(chunk)
     return digest.hexdigest()
-
-
-def _replace_folder(temporary: Path, final: Path) -> None:
-    """Rename over an older checkpoint of the same step, which is first moved aside (a folder cannot be replaced in one go)."""
-    if final.exists():
-        aside = final.with_name(f".tmp-old-{final.name}-{secrets.token_hex(4)}")
-        final.rename(aside)
-        temporary.rename(final)
-        shutil.rmtree(aside, ignore_errors=True)
-    else:
-        temporary.rename(final)
 
 
 def _sync_folder(folder: Path) -> None:

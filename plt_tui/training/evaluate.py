@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 
 from plt_tui.data.cursor import EvalWindows
+from plt_tui.model.generate import eval_mode
 from plt_tui.model.transformer import TransformerLM
 from plt_tui.training.ranks import Ranks
 
@@ -39,9 +40,7 @@ def evaluate(
     started = time.monotonic()
     starts = [index * batch_size for index in spread(math.ceil(windows.num_windows / batch_size), batches)]
     loss_sum, correct, tokens = 0.0, 0.0, 0
-    was_training = model.training
-    model.eval()
-    with torch.inference_mode():
+    with torch.inference_mode(), eval_mode(model):
         for start in starts[ranks.rank :: ranks.world_size]:
             count = min(batch_size, windows.num_windows - start)
             ids = torch.from_numpy(windows.batch(start, count)).to(ranks.device)
@@ -49,7 +48,6 @@ def evaluate(
             loss_sum += float(batch_loss)
             correct += float(batch_correct)
             tokens += ids[:, 1:].numel()
-    model.train(was_training)
     loss_sum, correct, all_tokens = ranks.sum([loss_sum, correct, float(tokens)])
     loss = loss_sum / all_tokens
     return EvalResult(

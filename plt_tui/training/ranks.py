@@ -11,17 +11,24 @@ import contextlib
 import datetime
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
 
 from plt_tui.errors import UsageError
 
+BEAT_S = 0.5
+"""Where ranks have to wait for one of them, or for a person, they meet this often, far below any time-out."""
+
 COLLECTIVE_TIMEOUT = datetime.timedelta(seconds=120)
-"""How long a rank waits for another before it gives up. Pauses never come near: the ranks meet every PAUSE_BEAT_S."""
+"""How long a rank waits for another before it gives up: a step or an evaluation may not take one that much longer."""
+
+ResultT = TypeVar("ResultT")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +69,25 @@ class Ranks:
     def broadcast_int(self, value: int) -> int:
         """`value` of rank 0 on every rank."""
         return int(self.sum([float(value) if self.is_first else 0.0])[0])
+
+    def alone(self, work: Callable[[], ResultT]) -> ResultT | None:
+        """Let rank 0 do `work` in a thread while all ranks meet every BEAT_S, so that none waits in a collective for long.
+
+        Returns the result of `work` on rank 0 and None elsewhere, on all ranks at the same time. Raises: on rank 0, what `work`
+        raised.
+        """
+        if self.side is None:
+            return work()
+        if not self.is_first:
+            while self.sum([0.0])[0]:
+                pass
+            return None
+        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="alone") as pool:
+            result = pool.submit(work)
+            while wait([result], timeout=BEAT_S).not_done:
+                self.sum([1.0])
+            self.sum([0.0])
+            return result.result()
 
 
 @dataclass(frozen=True, slots=True)

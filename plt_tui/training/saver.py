@@ -1,6 +1,7 @@
 """Saves checkpoints beside the training loop: the step waits for a copy in memory, a thread does the rest.
 
-At most one save is in flight; a second one waits for the first. Rank 0 only.
+At most one save is in flight. A step is written once: asked again, the checkpoint that is there answers, with a new name if one
+is given. Rank 0 only.
 """
 
 from __future__ import annotations
@@ -13,51 +14,89 @@ from pathlib import Path
 from plt_tui.errors import StorageError
 from plt_tui.protocol.events import Checkpoint, CheckpointFailed
 from plt_tui.training import checkpoint
-from plt_tui.training.checkpoint import Snapshot
+from plt_tui.training.checkpoint import Manifest, Snapshot
 
-Report = Callable[[Checkpoint | CheckpointFailed], None]
-"""Told from the saver's thread when a save has ended."""
+Outcome = Checkpoint | CheckpointFailed
+Report = Callable[[Outcome], None]
+"""Told when a save has ended: from the saver's thread, or at once when there was nothing to write."""
 
 
 class Saver:
-    """Writes snapshots under `root` and keeps the `keep` newest; paths inside `run_dir` are reported relative to it."""
+    """Writes snapshots under `root` and keeps the `keep` newest; paths inside `run_dir` are reported relative to it.
 
-    def __init__(self, root: Path, run_dir: Path, keep: int, report: Report) -> None:
+    resumed_from: a checkpoint under `root` that is known to be whole.
+    """
+
+    def __init__(self, root: Path, run_dir: Path, keep: int, report: Report, *, resumed_from: Path | None = None) -> None:
         self._root = root
         self._run_dir = run_dir
         self._keep = keep
         self._report = report
+        self._good: set[Path] = {resumed_from} if resumed_from is not None else set()
         self._thread: threading.Thread | None = None
+        self.failure = ""
+        """Why the last save failed; empty when it did not."""
 
-    def save(self, snapshot: Snapshot, then: Report | None = None) -> None:
-        """Begin to write `snapshot`; returns at once unless a save is still under way. `then` is told after `report`."""
-        self.wait()
-        self._thread = threading.Thread(target=self._write, args=(snapshot, then, time.monotonic()), name="saver")
+    def has(self, step: int) -> bool:
+        """True when this step's checkpoint is whole on disk."""
+        return self._folder(step) in self._good
+
+    def save(self, step: int, snapshot: Callable[[], Snapshot], name: str = "", then: Report | None = None) -> None:
+        """Begin to save `step`; `snapshot` is taken now if it must be written. `then` is told after everybody else.
+
+        Call `wait` first: only one save can be in flight.
+        """
+        assert self._thread is None, "a save is in flight"
+        if self.has(step) and not name:
+            if then is not None:
+                then(self._known(step, checkpoint.read_manifest(self._folder(step))))
+            return
+        copy = None if self.has(step) else snapshot()
+        self._thread = threading.Thread(target=self._run, args=(step, copy, name, then), name="saver")
         self._thread.start()
 
     def wait(self) -> None:
-        """Return when no save is under way."""
+        """Return when no save is in flight."""
         if self._thread is not None:
             self._thread.join()
             self._thread = None
 
-    def _write(self, snapshot: Snapshot, then: Report | None, started: float) -> None:
-        outcome: Checkpoint | CheckpointFailed
+    def _run(self, step: int, copy: Snapshot | None, name: str, then: Report | None) -> None:
+        started = time.monotonic()
+        outcome: Outcome
         try:
-            folder, manifest = checkpoint.write(self._root, snapshot)
+            outcome = self._written(step, copy, name, started)
+            self.failure = ""
         except StorageError as error:
-            outcome = CheckpointFailed(time=time.time(), step=snapshot.step, reason=str(error))
-        else:
-            checkpoint.prune(self._root, self._keep)
-            outcome = Checkpoint(
-                time=time.time(),
-                step=snapshot.step,
-                path=str(folder.relative_to(self._run_dir) if folder.is_relative_to(self._run_dir) else folder),
-                name=snapshot.name,
-                bytes=manifest.bytes,
-                seconds=time.monotonic() - started,
-                weights_sha256=manifest.weights_sha256,
-            )
+            self.failure = str(error)
+            outcome = CheckpointFailed(time=time.time(), step=step, reason=self.failure)
+        except Exception as error:  # noqa: BLE001  (the border of the thread: a save never fails in silence)
+            self.failure = f"{type(error).__name__}: {error}"
+            outcome = CheckpointFailed(time=time.time(), step=step, reason=self.failure)
         self._report(outcome)
         if then is not None:
             then(outcome)
+
+    def _written(self, step: int, copy: Snapshot | None, name: str, started: float) -> Checkpoint:
+        if copy is None:
+            manifest = checkpoint.give_name(self._folder(step), name)
+        else:
+            folder, manifest = checkpoint.write(self._root, copy)
+            self._good.add(folder)
+            checkpoint.prune(self._root, self._keep, self._good)
+        return self._known(step, manifest, time.monotonic() - started)
+
+    def _known(self, step: int, manifest: Manifest, seconds: float = 0.0) -> Checkpoint:
+        folder = self._folder(step)
+        return Checkpoint(
+            time=time.time(),
+            step=step,
+            path=str(folder.relative_to(self._run_dir) if folder.is_relative_to(self._run_dir) else folder),
+            name=manifest.name,
+            bytes=manifest.bytes,
+            seconds=seconds,
+            weights_sha256=manifest.weights_sha256,
+        )
+
+    def _folder(self, step: int) -> Path:
+        return self._root / checkpoint.folder_name(step)

@@ -13,12 +13,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from plt_tui.config.hyper import Edit, check_edit, last_edit, lr_at, value_at
+from plt_tui.errors import StorageError
 from plt_tui.protocol.commands import Command, status_of
-from plt_tui.protocol.events import Checkpoint, CheckpointFailed, CommandState, Done, Eval, Event, Sample, Step
+from plt_tui.protocol.events import Checkpoint, CommandState, Done, Eval, Event, Sample, Step
 from plt_tui.protocol.link import RankEnd
 from plt_tui.protocol.text import safe_line
-from plt_tui.training.agreement import PAUSE_BEAT_S, Agreement
-from plt_tui.training.saver import Saver
+from plt_tui.training.agreement import Agreement
+from plt_tui.training.ranks import BEAT_S
+from plt_tui.training.saver import Outcome, Report, Saver
 from plt_tui.training.status import StatusReporter
 from plt_tui.training.trainer import Trainer
 
@@ -34,12 +36,10 @@ class Session:
         self._status = status
         self._agreement = Agreement(trainer.ranks, link)
         self._saver = saver
-        self._saved_step = trainer.step if trainer.step else -1
         self._evaluated_step = -1
         self._sampled_step = -1
         self._paused = paused
-        self._stopping = False
-        self._stop_saves = True
+        self._stop: Command | None = None
         self._actions: Mapping[str, Callable[[Command], None]] = {
             "pause": self._pause,
             "resume": self._resume,
@@ -48,33 +48,54 @@ class Session:
             "checkpoint": self._checkpoint,
             "eval": self._eval,
             "sample": self._sample,
-            "stop": self._stop,
+            "stop": self._begin_stop,
         }
 
     def run(self) -> Done:
-        """Train to the target or to a stop; returns what to tell the hub. Raises: NonFiniteLoss and whatever a step raises."""
+        """Train to the target or to a stop; returns what to tell the hub.
+
+        Raises: NonFiniteLoss, StorageError when the last checkpoint could not be written, and whatever a step raises.
+        """
         trainer = self._trainer
-        self._meet()
-        while not self._stopping and (self._paused or trainer.step < trainer.target_step):
-            if self._paused:
-                self._status.say("paused", trainer.step)
-                self._meet(wait_s=PAUSE_BEAT_S)
-            else:
-                self._step()
-        finished = not self._stopping
-        if finished:
-            self._finish()
-        elif self._stop_saves:
-            self._save()
-        self._saver.wait()
+        try:
+            self._train()
+            self._end()
+        finally:
+            self._saver.wait()  # a failed step must not take along the save of a good one
         self._status.say("ended", trainer.step)
         return Done(
             time=time.time(),
             rank=trainer.ranks.rank,
             step=trainer.step,
-            finished=finished,
+            finished=self._stop is None,
             weights_sha256=trainer.weights_sha256() if trainer.ranks.is_first else "",
         )
+
+    def _train(self) -> None:
+        trainer = self._trainer
+        self._meet()
+        while self._stop is None and (self._paused or trainer.step < trainer.target_step):
+            if self._paused:
+                self._status.say("paused", trainer.step)
+                self._meet(wait_s=BEAT_S)
+            else:
+                self._step()
+
+    def _end(self) -> None:
+        if self._stop is None:
+            self._do_what_is_due(is_last=True)
+        elif _saves(self._stop):
+            self._save()
+        if self._stop is None or _saves(self._stop):
+            self._require_saved()
+        if self._stop is not None:
+            self._answer(self._stop, "applied", self._trainer.step)
+
+    def _require_saved(self) -> None:
+        """Leave only when this step is on disk: what the exit code promises must be there."""
+        self._trainer.ranks.alone(self._saver.wait)
+        if self._trainer.ranks.is_first and not self._saver.has(self._trainer.step):
+            raise StorageError(f"step {self._trainer.step} could not be saved: {self._saver.failure}")
 
     def _meet(self, wait_s: float = 0.0) -> None:
         """A boundary without a step: at the start, and while paused."""
@@ -84,10 +105,10 @@ class Session:
     def _step(self) -> None:
         trainer = self._trainer
         started = time.perf_counter()
-        lr = trainer.hyper(trainer.step + 1).lr
+        hyper = trainer.hyper(trainer.step + 1)
         sums = trainer.accumulate()
         pending = self._agreement.post([sums.loss])
-        grad_norm = trainer.update()
+        grad_norm = trainer.update(hyper)
         (loss_sum,), commands = self._agreement.settle(pending)
         seconds = time.perf_counter() - started
         self._status.stepped(trainer.step, seconds, sums.data_s)
@@ -96,7 +117,7 @@ class Session:
                 time=time.time(),
                 step=trainer.step,
                 loss=loss_sum / trainer.ranks.world_size,
-                lr=lr,
+                lr=hyper.lr,
                 grad_norm=grad_norm,
                 tokens=trainer.tokens,
                 tokens_per_s=trainer.tokens_per_step / seconds,
@@ -105,34 +126,28 @@ class Session:
             )
         )
         self._act(commands)
-        self._do_what_is_due()
+        if trainer.step < trainer.target_step and (self._stop is None or _saves(self._stop)):
+            self._do_what_is_due()
 
-    def _do_what_is_due(self) -> None:
+    def _do_what_is_due(self, *, is_last: bool = False) -> None:
+        """Evaluate, sample and save where an interval ends at this step; at the end of the run all three."""
         step = self._trainer.step
-        if self._stopping or step == self._trainer.target_step:
-            return  # the end of the run does all three
-        if self._is_due("eval_every") and self._evaluated_step != step:
+        if (is_last or self._is_due("eval_every")) and self._evaluated_step != step:
             self._evaluate()
-        if self._is_due("sample_every") and self._sampled_step != step:
+        if (is_last or self._is_due("sample_every")) and self._sampled_step != step:
             self._write_sample(None)
-        if self._is_due("checkpoint_every") and self._saved_step != step:
+        if is_last or self._is_due("checkpoint_every"):
             self._save()
 
     def _is_due(self, interval: str) -> bool:
         every = value_at(self._trainer.config, self._trainer.edits, interval, self._trainer.step)
         return bool(every) and self._trainer.step % every == 0
 
-    def _finish(self) -> None:
-        step = self._trainer.step
-        if self._evaluated_step != step:
-            self._evaluate()
-        if self._sampled_step != step:
-            self._write_sample(None)
-        if self._saved_step != step:
-            self._save()
-
     def _act(self, commands: list[Command]) -> None:
         for command in commands:
+            if self._stop is not None:
+                self._answer(command, "refused", self._trainer.step, "the run is stopping")
+                continue
             if self._trainer.ranks.is_first:
                 log.info("step %d: %s", self._trainer.step, _described(command))
             self._answer(command, "agreed", self._trainer.step)
@@ -149,6 +164,9 @@ class Session:
     def _set(self, command: Command) -> None:
         trainer = self._trainer
         first = trainer.step + 1
+        if first > trainer.target_step:
+            self._answer(command, "refused", trainer.step, "the last step is done")
+            return
         name, value, mode = check_edit(command.args["name"], command.args["value"], command.args.get("mode", "set"))
         before = self._knob(name, first)
         trainer.edits.append(Edit(id=command.id, step=first, name=name, value=value, mode=mode))
@@ -176,7 +194,7 @@ class Session:
     def _checkpoint(self, command: Command) -> None:
         step = self._trainer.step
 
-        def answer(outcome: Checkpoint | CheckpointFailed) -> None:
+        def answer(outcome: Outcome) -> None:
             if isinstance(outcome, Checkpoint):
                 self._answer(command, "applied", step, outcome.path)
             else:
@@ -193,10 +211,8 @@ class Session:
         self._write_sample(None if prompt is None else str(prompt))
         self._answer(command, "applied", self._trainer.step)
 
-    def _stop(self, command: Command) -> None:
-        self._stopping = True
-        self._stop_saves = not command.args.get("now", False)
-        self._answer(command, "applied", self._trainer.step)
+    def _begin_stop(self, command: Command) -> None:
+        self._stop = command  # answered when what it asks for is on disk
 
     def _evaluate(self) -> None:
         trainer = self._trainer
@@ -220,19 +236,20 @@ class Session:
     def _write_sample(self, prompt: str | None) -> None:
         trainer = self._trainer
         self._sampled_step = trainer.step
-        if not trainer.ranks.is_first:
-            return
         self._status.say("sampling", trainer.step)
-        used, text = trainer.sample(prompt)
-        self._say(Sample(time=time.time(), step=trainer.step, prompt=used, text=text))
+        written = trainer.ranks.alone(lambda: trainer.sample(prompt))
+        if written is not None:
+            used, text = written
+            self._say(Sample(time=time.time(), step=trainer.step, prompt=used, text=text))
         self._status.say("training", trainer.step)
 
-    def _save(self, name: str = "", then: Callable[[Checkpoint | CheckpointFailed], None] | None = None) -> None:
-        self._saved_step = self._trainer.step
-        if self._trainer.ranks.is_first:
-            self._status.say("copying a checkpoint", self._trainer.step)
-            self._saver.save(self._trainer.snapshot(name), then)
-            self._status.say("training", self._trainer.step)
+    def _save(self, name: str = "", then: Report | None = None) -> None:
+        trainer = self._trainer
+        self._status.say("saving", trainer.step)
+        trainer.ranks.alone(self._saver.wait)
+        if trainer.ranks.is_first:
+            self._saver.save(trainer.step, lambda: trainer.snapshot(name), name, then)
+        self._status.say("training", trainer.step)
 
     def _answer(self, command: Command, status: CommandState, step: int, reason: str = "") -> None:
         self._say(replace(status_of(command, status, step, reason), time=time.time()))
@@ -240,6 +257,10 @@ class Session:
     def _say(self, event: Event) -> None:
         if self._trainer.ranks.is_first:
             self._link.send(event)
+
+
+def _saves(stop: Command) -> bool:
+    return not stop.args.get("now", False)
 
 
 def _described(command: Command) -> str:

@@ -10,7 +10,7 @@ import contextlib
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from plt_tui.config.hyper import Edit, lr_at, value_at
-from plt_tui.config.schema import RunConfig, TrainSection
+from plt_tui.config.schema import RunConfig
 from plt_tui.data.cursor import Batches, EvalWindows
 from plt_tui.data.prepare import Dataset, prepare
 from plt_tui.errors import DataError, NonFiniteLoss, UsageError
@@ -70,7 +70,7 @@ class Trainer:
         """Global index of the next training sequence: the whole place in the data."""
         self.tokens = 0
         self.edits: list[Edit] = []
-        self.target_step = target_step(config.train, self.batches.samples_per_epoch, self.global_batch, config.data.context)
+        self.target_step = self._target_step()
         self._replica = self._wrapped()
 
     @property
@@ -109,12 +109,11 @@ class Trainer:
             loss_sum += loss.detach()
         return StepSums(loss=float(loss_sum) / train.accumulate, data_s=data_s)
 
-    def update(self) -> float:
+    def update(self, hyper: StepHyper) -> float:
         """Clip and apply the gradients of `accumulate`; the step is complete then. Returns the gradient norm before clipping.
 
         Raises: NonFiniteLoss before anything was changed; on every rank, because all ranks hold the same gradients.
         """
-        hyper = self.hyper(self.step + 1)
         limit = hyper.grad_clip or math.inf
         norm = float(nn.utils.clip_grad_norm_(self.model.parameters(), limit, foreach=True))
         if not math.isfinite(norm):
@@ -133,7 +132,7 @@ class Trainer:
     def train_step(self) -> float:
         """One optimizer step. Returns the mean loss over all ranks, nats per token."""
         pending = self.ranks.post_sum([self.accumulate().loss])
-        self.update()
+        self.update(self.hyper(self.step + 1))
         return pending.wait()[0] / self.ranks.world_size
 
     def train_epoch(self) -> float:
@@ -198,7 +197,8 @@ class Trainer:
     def load_checkpoint(self, folder: Path) -> list[str]:
         """Continue from the checkpoint in `folder`. Returns why the continuation is not exact, empty when it is.
 
-        Raises: StorageError when it is damaged, UsageError when the model has another shape, DataError when the data changed.
+        Compares the weights with their hash; `checkpoint.verify` compares every byte. Raises: StorageError when it is damaged,
+        UsageError when the model has another shape, DataError when the data changed.
         """
         snapshot = checkpoint.read(folder)
         self._refuse_mismatch(folder, snapshot.state)
@@ -209,44 +209,64 @@ class Trainer:
         self.step = snapshot.step
         self.sample_index = int(snapshot.state["sample_index"])
         self.tokens = int(snapshot.state["tokens"])
-        return self._inexact_because(snapshot.state)
+        self.target_step = self._target_step()
+        return differences(snapshot.state["exact_if"], self._exact_if())
+
+    def _target_step(self) -> int:
+        """The last step that `[train]` asks for, given how far this run is already."""
+        train = self.config.train
+        if train.steps:
+            return train.steps
+        left = DEFAULT_STEPS - self.step
+        if train.epochs:
+            left = math.ceil((train.epochs * self.batches.samples_per_epoch - self.sample_index) / self.global_batch)
+        elif train.tokens:
+            left = math.ceil((train.tokens - self.tokens) / self.tokens_per_step)
+        return self.step + max(0, left)
+
+    def _exact_if(self) -> dict[str, Any]:
+        """What must be the same for a resume to give the same bits."""
+        config = self.config
+        return {
+            "world_size": self.ranks.world_size,
+            "threads": torch.get_num_threads(),
+            "device": self.ranks.device.type,
+            "torch": str(torch.__version__),
+            "run.seed": config.run.seed,
+            "model.dropout": config.model.dropout,
+            **{f"train.{key}": value for key, value in config.train.model_dump(mode="json").items()},
+            **{f"optim.{key}": value for key, value in config.optim.model_dump(mode="json").items()},
+        }
 
     def _state(self) -> dict[str, Any]:
         return {
             "step": self.step,
             "sample_index": self.sample_index,
             "tokens": self.tokens,
-            "seed": self.config.run.seed,
-            "world_size": self.ranks.world_size,
-            "threads": torch.get_num_threads(),
-            "device": self.ranks.device.type,
-            "torch": str(torch.__version__),
-            "model": self.config.model.model_dump(mode="json"),
-            "context": self.config.data.context,
+            "shape": self._shape(),
             "data_fingerprint": self.dataset.fingerprint,
             "tokenizer": self.dataset.tokenizer.to_json(),
-            "edits": [asdict(edit) for edit in self.edits],
+            "exact_if": self._exact_if(),
+        }
+
+    def _shape(self) -> dict[str, Any]:
+        """What the size of the weights depends on."""
+        return {
+            **self.config.model.model_dump(mode="json", exclude={"preset", "dropout"}),
+            "context": self.config.data.context,
+            "vocab_size": self.dataset.tokenizer.vocab_size,
         }
 
     def _refuse_mismatch(self, folder: Path, state: Mapping[str, Any]) -> None:
-        mine = {**self.config.model.model_dump(mode="json"), "context": self.config.data.context}
-        saved = {**state["model"], "context": state["context"]}
-        differing = [key for key in mine if mine[key] != saved.get(key) and key not in ("preset", "dropout")]
-        if differing:
-            changes = ", ".join(f"{key} {saved.get(key)} -> {mine[key]}" for key in differing)
-            raise UsageError(
-                f"{folder} holds a model of another shape ({changes}); undo the change, or start with another --name"
-            )
+        changes = differences(state["shape"], self._shape())
+        if changes:
+            what = ", ".join(changes)
+            raise UsageError(f"{folder} holds a model of another shape ({what}); undo the change, or start with another --name")
         if state["data_fingerprint"] != self.dataset.fingerprint:
             raise DataError(
                 f"the training data or tokenizer changed since {folder} was saved; "
                 "put the old data back, or start a new run with another --name"
             )
-
-    def _inexact_because(self, state: Mapping[str, Any]) -> list[str]:
-        mine = self._state()
-        keys = ("seed", "world_size", "threads", "device", "torch")
-        return [f"{key} {state[key]} -> {mine[key]}" for key in keys if state[key] != mine[key]]
 
     def _wrapped(self) -> nn.Module:
         module: nn.Module = self.model
@@ -267,10 +287,10 @@ class Trainer:
         With three and more ranks the order of a sum depends on that layout, so without this the first step after a resume
         would differ in its last bits from the same step of a run that never stopped.
         """
-        ids = torch.zeros((1, self.config.data.context), dtype=torch.int64, device=self.ranks.device)
-        for _ in range(2):
-            with self._autocast():
-                replica(ids, ids).backward()
+        size = (self.config.train.batch_size, self.config.data.context)  # as in training: torch.compile sees one shape only
+        ids = torch.zeros(size, dtype=torch.int64, device=self.ranks.device)
+        with self._autocast():
+            replica(ids, ids).backward()
         self.optimizer.zero_grad(set_to_none=False)
 
     def _micro_batch(self, micro: int) -> Tensor:
@@ -293,15 +313,9 @@ class Trainer:
         return contextlib.nullcontext()
 
 
-def target_step(train: TrainSection, samples_per_epoch: int, global_batch: int, context: int) -> int:
-    """The optimizer steps that `[train]` asks for."""
-    if train.steps:
-        return train.steps
-    if train.epochs:
-        return math.ceil(train.epochs * samples_per_epoch / global_batch)
-    if train.tokens:
-        return math.ceil(train.tokens / (global_batch * context))
-    return DEFAULT_STEPS
+def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Every key whose value changed, as "key before -> now"."""
+    return [f"{key} {before.get(key)} -> {now[key]}" for key in now if before.get(key) != now[key]]
 
 
 def edits_from(values: Sequence[dict[str, Any]]) -> list[Edit]:

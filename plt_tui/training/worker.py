@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from plt_tui import __version__
 from plt_tui.config.load import from_toml
 from plt_tui.errors import PltTuiError, RankFailed
-from plt_tui.protocol.events import Failed, Progress, RankStatus, Run
+from plt_tui.protocol.events import Alert, Failed, Progress, RankStatus, Run
 from plt_tui.protocol.link import RankEnd
 from plt_tui.protocol.rank import RankSpec
 from plt_tui.protocol.text import safe_line, safe_text
@@ -26,6 +26,7 @@ from plt_tui.protocol.text import safe_line, safe_text
 if TYPE_CHECKING:
     from plt_tui.config.schema import RunConfig
     from plt_tui.training.ranks import Ranks
+    from plt_tui.training.resume import Resumed
     from plt_tui.training.trainer import Trainer
 
 log = logging.getLogger("plt_tui")
@@ -55,6 +56,7 @@ def _train(spec: RankSpec, link: RankEnd) -> None:
 
     from plt_tui.data.prepare import prepare
     from plt_tui.training.ranks import joined
+    from plt_tui.training.resume import resume
     from plt_tui.training.saver import Saver
     from plt_tui.training.session import Session
     from plt_tui.training.status import StatusReporter
@@ -73,21 +75,23 @@ def _train(spec: RankSpec, link: RankEnd) -> None:
     status.say("preparing data")
     dataset = prepare(config.data, on_progress=progress)
     status.say("meeting the other ranks")
-    meeting_file = Path(spec.run_dir) / f".meeting-{spec.hub_pid}-{spec.attempt}"
     try:
-        with joined(spec.rank, spec.world_size, spec.device, meeting_file) as ranks:
+        with joined(spec.rank, spec.world_size, spec.device, Path(spec.meeting_file)) as ranks:
             status.say("building the model")
             trainer = Trainer(config, dataset=dataset, ranks=ranks)
             trainer.edits = edits_from(spec.edits)
             root = checkpoint_root(config, Path(spec.run_dir))
-            resumed_from = _resume(trainer, spec, root)
+            resumed = resume(trainer, spec.resume, root)
             _describe(trainer, spec)
             if ranks.is_first:
-                link.send(_run_event(spec, trainer, resumed_from))
-            saver = Saver(root, Path(spec.run_dir), config.checkpoint.keep, link.send)
+                _tell_resumed(resumed, link)
+                link.send(_run_event(spec, trainer, resumed))
+            is_own = resumed.folder is not None and resumed.folder.parent == root
+            known = resumed.folder if is_own else None
+            saver = Saver(root, Path(spec.run_dir), config.checkpoint.keep, link.send, resumed_from=known)
             link.send(Session(trainer, link, status, saver, paused=spec.paused).run())
     finally:
-        meeting_file.unlink(missing_ok=True)
+        Path(spec.meeting_file).unlink(missing_ok=True)
 
 
 def _describe(trainer: Trainer, spec: RankSpec) -> None:
@@ -129,34 +133,19 @@ def checkpoint_root(config: RunConfig, run_dir: Path) -> Path:
     return Path(config.checkpoint.dir).absolute() / run_dir.name
 
 
-def _resume(trainer: Trainer, spec: RankSpec, root: Path) -> str:
-    """Load the checkpoint that `spec.resume` asks for, the same on all ranks. Returns its folder's name, or empty."""
-    from plt_tui.training import checkpoint
-
-    folder: Path | None = None
-    if spec.resume not in ("auto", "never"):
-        folder = Path(spec.resume)
-    elif spec.resume == "auto":
-        step = -1
-        if spec.rank == 0:
-            checkpoint.clear_leftovers(root)
-            folder, rejected = checkpoint.newest_good(root)
-            for reason in rejected:
-                log.warning("not resumed from: %s", safe_line(reason))
-            step = int(folder.name.removeprefix("step-")) if folder is not None else -1
-        step = trainer.ranks.broadcast_int(step)
-        folder = root / f"step-{step:08d}" if step >= 0 else None
-    if folder is None:
-        return ""
-    inexact = trainer.load_checkpoint(folder)
-    if inexact:
-        log.warning("resumed from %s, not to the same bits: %s", folder.name, "; ".join(inexact))
-    else:
-        log.info("resumed from %s, to the same bits", folder.name)
-    return folder.name
+def _tell_resumed(resumed: Resumed, link: RankEnd) -> None:
+    """Say where the session starts and whether its bits will be those of a run that never stopped. Rank 0."""
+    if resumed.folder is None:
+        return
+    if not resumed.inexact_because:
+        log.info("resumed from %s, to the same bits", resumed.folder.name)
+        return
+    text = f"resumed from {resumed.folder.name}, not to the same bits: {'; '.join(resumed.inexact_because)}"
+    log.warning("%s", safe_line(text))
+    link.send(Alert(time=time.time(), topic="resume", text=safe_line(text), level="info"))
 
 
-def _run_event(spec: RankSpec, trainer: Trainer, resumed_from: str) -> Run:
+def _run_event(spec: RankSpec, trainer: Trainer, resumed: Resumed) -> Run:
     from plt_tui.model.flops import num_params
 
     dataset = trainer.dataset
@@ -174,7 +163,7 @@ def _run_event(spec: RankSpec, trainer: Trainer, resumed_from: str) -> Run:
         eval_tokens=len(dataset.eval),
         vocab_size=dataset.tokenizer.vocab_size,
         device=spec.device,
-        resumed_from=resumed_from,
+        resumed_from=resumed.folder.name if resumed.folder is not None else "",
         environment=_environment(spec, trainer.ranks),
     )
 

@@ -81,21 +81,60 @@ def test_a_failed_save_leaves_nothing_and_says_why(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [blocked]
 
 
-def test_saving_a_step_again_replaces_it(tmp_path: Path) -> None:
-    """A second save of the same step wins and leaves no temporary folder."""
-    checkpoint.write(tmp_path, snapshot(3))
-    checkpoint.write(tmp_path, snapshot(3, "named"))
-    assert [path.name for path in tmp_path.iterdir()] == ["step-00000003"]
-    assert checkpoint.read(tmp_path / "step-00000003").name == "named"
+def test_a_checkpoint_is_never_written_again(tmp_path: Path) -> None:
+    """A second write of the same step is refused, and the first one stays whole."""
+    folder, _ = checkpoint.write(tmp_path, snapshot(3))
+    with pytest.raises(StorageError):
+        checkpoint.write(tmp_path, snapshot(3, "again"))
+    assert [path.name for path in tmp_path.iterdir()] == [folder.name]
+    assert checkpoint.verify(folder).name == ""
 
 
-def test_pruning_keeps_the_newest_the_named_and_the_incomplete(tmp_path: Path) -> None:
-    """Only whole, unnamed checkpoints beyond the newest `keep` are deleted; an incomplete one never counts as kept."""
-    for step, name in [(1, "first"), (2, ""), (3, ""), (4, ""), (5, "")]:
-        checkpoint.write(tmp_path, snapshot(step, name))
-    (tmp_path / "step-00000005" / MANIFEST).unlink()
-    checkpoint.prune(tmp_path, keep=2)
-    assert [path.name for path in checkpoint.find(tmp_path)] == [f"step-0000000{step}" for step in (5, 4, 3, 1)]
+def test_a_name_is_given_without_touching_the_rest(tmp_path: Path) -> None:
+    """Naming replaces the manifest only; the checkpoint still verifies."""
+    folder, before = checkpoint.write(tmp_path, snapshot(3))
+    after = checkpoint.give_name(folder, "best")
+    assert (after.name, after.files) == ("best", before.files)
+    assert checkpoint.verify(folder) == after
+    assert len(list(folder.iterdir())) == 4
+
+
+def test_pruning_counts_only_what_is_known_to_be_whole(tmp_path: Path) -> None:
+    """Named checkpoints stay; one that is not known to be whole never pushes a good one out."""
+    folders = {
+        step: checkpoint.write(tmp_path, snapshot(step, name))[0] for step, name in [(1, "first"), (2, ""), (3, ""), (4, "")]
+    }
+    doubtful = checkpoint.write(tmp_path, snapshot(5))[0]
+    checkpoint.prune(tmp_path, keep=2, good=set(folders.values()))
+    assert checkpoint.find(tmp_path) == [doubtful, folders[4], folders[3], folders[1]]
+
+
+def test_what_lies_after_a_chosen_checkpoint_is_set_aside(tmp_path: Path) -> None:
+    """Later checkpoints keep their content under another name, and are never resumed or counted again."""
+    folders = [checkpoint.write(tmp_path, snapshot(step))[0] for step in (1, 2, 3)]
+    moved = checkpoint.set_aside(tmp_path, after_step=1)
+    assert checkpoint.find(tmp_path) == [folders[0]]
+    assert sorted(checkpoint.verify(path).step for path in moved) == [2, 3]
+    assert all(path.name.startswith("step-0000000") for path in moved)
+
+
+@pytest.mark.parametrize("files", [{}, {MODEL: {"bytes": 0, "sha256": ""}}])
+def test_a_manifest_must_vouch_for_every_file(tmp_path: Path, files: dict[str, object]) -> None:
+    """A manifest that leaves a file out is not believed."""
+    folder, _ = checkpoint.write(tmp_path, snapshot(5))
+    manifest = json.loads((folder / MANIFEST).read_text())
+    (folder / MANIFEST).write_text(json.dumps({**manifest, "files": files}))
+    with pytest.raises(StorageError, match="vouch"):
+        checkpoint.verify(folder)
+
+
+def test_swapped_weights_are_found_while_reading(tmp_path: Path) -> None:
+    """Reading compares the weights with the manifest's hash of them, also without `verify`."""
+    folder, _ = checkpoint.write(tmp_path, snapshot(5))
+    other, _ = checkpoint.write(tmp_path, snapshot(6))
+    (other / MODEL).replace(folder / MODEL)
+    with pytest.raises(StorageError, match="not the weights that were saved"):
+        checkpoint.read(folder)
 
 
 def test_leftovers_of_killed_saves_are_cleared(tmp_path: Path) -> None:
