@@ -33,8 +33,8 @@ from plt_tui.protocol.events import (
 
 BATCH_ROWS = 10_000
 """Most steps in one batch, about 1 MB of JSON: what a client that reads slowly can hold in memory."""
-FRAME_S = 0.05
-"""Least time between two frames that hold nothing but measurements: 20 a second."""
+FRAME_S = 0.2
+"""Least time between two frames that hold nothing but measurements; every frame costs the ranks a little of their cores."""
 
 
 def steps_before(event: Event) -> float:

@@ -6,6 +6,7 @@ told `Done` or `Failed`, or the process was killed.
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import platform
@@ -88,6 +89,9 @@ def _train(spec: RankSpec, link: RankEnd) -> None:
                 link.send(_run_event(spec, trainer, resumed))
             is_own = resumed.folder is not None and resumed.folder.parent == root
             known = resumed.folder if is_own else None
+            # torch and its modules are some 300 000 objects that never become garbage: no collection need look at them again.
+            gc.collect()
+            gc.freeze()
             saver = Saver(root, Path(spec.run_dir), config.checkpoint.keep, link.send, resumed_from=known)
             link.send(Session(trainer, link, status, saver, paused=spec.paused).run())
     finally:

@@ -146,6 +146,30 @@ def test_a_killed_rank_comes_back_to_the_same_bits(reference: list[dict], folder
     assert [(failure["rank"], failure["message"]) for failure in failures] == [(1, "killed by SIGKILL")]
 
 
+def test_three_ranks_resume_to_the_same_bits(folder: Path) -> None:
+    """With three ranks the order of sums matters: DDP's buckets must lie as they did in the run that never stopped."""
+    three = ("parallel.ranks=3", "train.steps=40", "checkpoint.every=15")
+    whole = train(folder, "three", *three)
+    process = start(folder, "three-stopped", *three)
+    before = read_until(process, at_step(12))
+    stop(process)
+    before += finish(process, exit_code=130)
+    after = train(folder, "three-stopped", *three)
+    assert {**losses(before), **losses(after)} == losses(whole)
+    assert end_of(after)["weights_sha256"] == end_of(whole)["weights_sha256"]
+
+
+def test_another_number_of_ranks_goes_on_and_says_that_the_bits_change(folder: Path) -> None:
+    """A run of one rank resumed on two continues its data where it was, and tells why it is not exact."""
+    first = train(folder, "grows", "parallel.ranks=1", "train.steps=10", "train.batch_size=8")
+    second = train(folder, "grows", "parallel.ranks=2", "train.steps=20", "train.batch_size=4")
+    assert sorted({**losses(first), **losses(second)}) == list(range(1, 21))
+    assert min(losses(second)) == 11
+    journal = (folder / "runs/grows/journal.jsonl").read_text()
+    assert "not to the same bits" in journal
+    assert "world_size 1 -> 2" in journal
+
+
 def test_no_rank_outlives_its_hub(folder: Path) -> None:
     """Kill -9 of the hub: its ranks are gone within 5 s, the lock is free, and the run is told to have crashed."""
     process = start(folder, "orphaned", "train.steps=100000")
