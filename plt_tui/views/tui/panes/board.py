@@ -31,8 +31,10 @@ from plt_tui.views.tui.words import STYLES
 
 Version = tuple[object, ...]
 
-TICKS = {"header": 2, "numbers": 2, "chart": 4, "trends": 4, "machine": 4}
-"""Parts that change with every step are redrawn at every so many ticks only: the time goes to the training, not to us."""
+STEADY_PARTS = ("header", "numbers", "chart", "trends", "machine")
+"""What changes with every step: redrawn together, once in STEADY_TICKS, and at once when something happened to the run."""
+STEADY_TICKS = 4
+"""A frame costs about 10 ms of a core, however little changes in it; the time is the training's, not ours."""
 
 
 class Board(Vertical):
@@ -46,6 +48,7 @@ class Board(Vertical):
         self._plan = Plan("tiny", frozenset(), ())
         self._is_arranged = False
         self._tick = 0
+        self._drawn_story = -1
         self._drawn: dict[str, Version] = {}
 
     def compose(self) -> ComposeResult:
@@ -77,8 +80,11 @@ class Board(Vertical):
     def draw(self, session: RunSession, now: float) -> None:
         """Redraw what is in sight and has changed; called at every tick of the screen."""
         self._tick += 1
+        story = session.model.revisions["story"]
+        is_full = self._tick % STEADY_TICKS == 0 or story != self._drawn_story
+        self._drawn_story = story
         for part, (version, show) in self._parts(session, now).items():
-            is_due = part not in self._drawn or self._tick % TICKS.get(part, 1) == 0
+            is_due = is_full or part not in self._drawn or part not in STEADY_PARTS
             if is_due and self._drawn.get(part) != version and self._is_seen(part):
                 self._drawn[part] = version
                 show()
