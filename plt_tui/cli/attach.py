@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from plt_tui.cli.echo import echo
 from plt_tui.cli.hub import START_PATIENCE_S
 from plt_tui.errors import EXIT_SIGTERM, HubUnreachable
 
@@ -99,10 +100,10 @@ def open_ui(folder: RunFolder, config: RunConfig, connect: Connect, *, readonly:
         return _wait_for_end(folder)
     end = app.model.state.end
     if end is not None:
-        typer.echo(f"{folder.name}: {end.phase} at step {end.step} ({end.reason})")
+        echo(f"{folder.name}: {end.phase} at step {end.step} ({end.reason})")
         return exit_code_of(end.exit_code)
     if choice is LeaveChoice.DETACH and not readonly:
-        typer.echo(f"{folder.name} goes on; see it again: plt-tui attach {folder.name}")
+        echo(f"{folder.name} goes on; see it again: plt-tui attach {folder.name}")
     return 0
 
 
@@ -130,12 +131,12 @@ def _wait_for_end(folder: RunFolder) -> int:
         source = await source_of(folder, "attach", readonly=True)
         async for event in source.events():
             if isinstance(event, End):
-                typer.echo(f"{folder.name}: {event.phase} at step {event.step} ({event.reason})")
+                echo(f"{folder.name}: {event.phase} at step {event.step} ({event.reason})")
                 return exit_code_of(event.exit_code)
             if isinstance(event, Checkpoint):
                 last = f"last checkpoint: {event.path}"
-        typer.echo(f"{folder.name}: the hub went away; {last}")
+        echo(f"{folder.name}: the hub went away; {last}")
         return 1
 
-    typer.echo(f"{folder.name}: saving and stopping ...")
+    echo(f"{folder.name}: saving and stopping ...")
     return asyncio.run(follow())

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from plt_tui.cli.attach import DEFAULT_DIR, DirOption, RunArgument, live_socket, user_at_host
+from plt_tui.cli.echo import echo, echo_json
 from plt_tui.errors import HubUnreachable, UsageError
 
 if TYPE_CHECKING:
@@ -42,9 +42,9 @@ def ctl(
     folder = find_run(directory, run)
     status = asyncio.run(_send(folder, command, timeout_s))
     if as_json:
-        typer.echo(json.dumps(to_json(status)))
+        echo_json(to_json(status))
     elif status.status == "applied":
-        typer.echo(describe(status))
+        echo(describe(status))
     if status.status == "refused":
         raise UsageError(f"{status.name} refused: {status.reason}")
 

@@ -1,7 +1,7 @@
 """The hub's process: `python -m plt_tui.cli.hub RUN_DIR`, and the same hub in the foreground for a headless run.
 
 Puts the parts together: hub, doors, gauges, signals. Imported again by every rank (multiprocessing's spawn), so nothing heavy
-at the top. Invariant: the run's lock is held, by an inherited descriptor or our own, for as long as this process lives.
+at the top. Invariant: the run's locks are held, by inherited descriptors or our own, for as long as this process lives.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,6 +38,7 @@ async def serve_run(
     folder: RunFolder, config: RunConfig, *, resume: str, entry: str | None = None, on_open: OnOpen | None = None
 ) -> int:
     """Run the hub of `folder` to its end, with its doors open. The caller holds the run's lock. Returns the exit code."""
+    from plt_tui.control.folder import chosen_step
     from plt_tui.control.gauges import GaugeReader, usable_cores, visible_gpus
     from plt_tui.control.hub import TRAINING_ENTRY, Hub, HubOptions
     from plt_tui.control.placement import place
@@ -45,7 +46,8 @@ async def serve_run(
     from plt_tui.server.unix import serve_unix
 
     placement = place(config.parallel, usable_cores(), visible_gpus())
-    hub = Hub(folder, config, HubOptions(placement=placement, resume=resume, entry=entry or TRAINING_ENTRY))
+    options = HubOptions(placement=placement, resume=resume, resume_step=chosen_step(resume), entry=entry or TRAINING_ENTRY)
+    hub = Hub(folder, config, options)
     socket_path = folder.socket_path()
     loop = asyncio.get_running_loop()
 
@@ -78,21 +80,23 @@ def _install_signals(hub: Hub) -> None:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
 
-def start_process(folder: RunFolder, *, resume: str, lock: int, entry: str | None = None) -> subprocess.Popen[bytes]:
-    """Start the hub in a session of its own and hand it the lock: it outlives this process and its terminal."""
+def start_process(folder: RunFolder, *, resume: str, locks: Sequence[int], entry: str | None = None) -> subprocess.Popen[bytes]:
+    """Start the hub in a session of its own and hand it the locks: it outlives this process and its terminal."""
     import subprocess
 
-    command = [sys.executable, "-m", "plt_tui.cli.hub", str(folder.path), "--resume", resume, "--lock", str(lock)]
+    command = [sys.executable, "-m", "plt_tui.cli.hub", str(folder.path), "--resume", resume]
+    command += [f"--lock={lock}" for lock in locks]
     if entry is not None:
         command += ["--entry", entry]
     descriptor = os.open(folder.logs / "hub.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
     try:
         return subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=descriptor, stderr=descriptor, pass_fds=[lock], start_new_session=True
+            command, stdin=subprocess.DEVNULL, stdout=descriptor, stderr=descriptor, pass_fds=locks, start_new_session=True
         )
     finally:
         os.close(descriptor)
-        os.close(lock)
+        for lock in locks:
+            os.close(lock)
 
 
 async def wait_for_socket(folder: RunFolder, process: subprocess.Popen[bytes]) -> Path:
@@ -117,14 +121,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="plt_tui.cli.hub")
     parser.add_argument("run_dir", type=Path)
     parser.add_argument("--resume", default="auto")
-    parser.add_argument("--lock", type=int, required=True, help="descriptor of the run's lock, inherited")
+    parser.add_argument("--lock", type=int, action="append", default=[], help="descriptor of a lock of the run, inherited")
     parser.add_argument("--entry", default=None)
     arguments = parser.parse_args()
 
     from plt_tui.config.load import from_toml
     from plt_tui.control.folder import RunFolder
 
-    os.set_inheritable(arguments.lock, False)
+    for lock in arguments.lock:
+        os.set_inheritable(lock, False)
     folder = RunFolder(arguments.run_dir)
     try:
         config = from_toml(folder.config.read_text())

@@ -6,6 +6,7 @@ process imports this package again. stdout belongs to results; errors go to stde
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from typing import Annotated, NoReturn
 
@@ -14,6 +15,7 @@ import typer
 from plt_tui import __version__
 from plt_tui.cli.attach import attach
 from plt_tui.cli.ctl import ctl
+from plt_tui.cli.echo import echo, until_the_reader_leaves
 from plt_tui.cli.run import run
 from plt_tui.cli.runs import logs, ls, show
 from plt_tui.errors import PltTuiError
@@ -45,7 +47,7 @@ def _options(
 
 
 for command in (run, attach, ls, show, logs, ctl):
-    app.command(command.__name__)(command)
+    app.command(command.__name__)(until_the_reader_leaves(command))
 
 
 def main() -> NoReturn:
@@ -53,11 +55,7 @@ def main() -> NoReturn:
     try:
         app()
     except PltTuiError as error:
-        from plt_tui.protocol.text import safe_text
-
-        print(f"plt-tui: {safe_text(str(error))}", file=sys.stderr)  # noqa: T201  (the one place that speaks for errors)
+        with contextlib.suppress(OSError):  # the terminal may be gone; the exit code still tells
+            echo(f"plt-tui: {error}", err=True)
         sys.exit(error.exit_code)
-    except BrokenPipeError:  # `plt-tui logs RUN | head`
-        sys.stderr.close()
-        sys.exit(0)
     sys.exit(0)

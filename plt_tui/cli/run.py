@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import json
 import os
 import sys
 import time
@@ -12,13 +14,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from plt_tui.errors import UsageError
+from plt_tui.cli.echo import drop_stdout, echo
+from plt_tui.errors import DataError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from concurrent.futures import Future
 
     from plt_tui.config.load import LoadedConfig
+    from plt_tui.config.schema import RunConfig
     from plt_tui.config.sources import Assignment
     from plt_tui.control.folder import RunFolder
     from plt_tui.protocol.events import End
@@ -87,12 +91,12 @@ class _Prepared:
     folder: RunFolder
     loaded: LoadedConfig
     resume: str
-    lock: int
+    locks: tuple[int, ...]
+    """Descriptors that hold the run for as long as they are open."""
 
 
 def _prepare(request: _Request) -> _Prepared:
     """Check everything that can be checked without training, then take the run folder."""
-    from plt_tui.config.load import to_toml
     from plt_tui.control.folder import RunFolder
     from plt_tui.data.check import check_corpus
 
@@ -105,9 +109,42 @@ def _prepare(request: _Request) -> _Prepared:
     resume = _resume_mode(request.resume, old)
     check_corpus(loaded.config.data)
     _refuse_missing_devices(loaded)
-    folder, lock = _take(old or _fresh(request, runs_dir))
-    folder.create(_with_origins(to_toml(loaded.config), loaded.origins))
-    return _Prepared(folder=folder, loaded=loaded, resume=resume, lock=lock)
+    return _hold(old or _fresh(request, runs_dir), loaded, resume)
+
+
+def _hold(folder: RunFolder, loaded: LoadedConfig, resume: str) -> _Prepared:
+    """Take the run, refuse what does not go on from its past, and only then write: a refused run stays as it was."""
+    from plt_tui.config.load import to_toml
+    from plt_tui.config.past import checkpoint_root
+
+    with contextlib.ExitStack() as refused:
+        folder, lock = _take(folder)
+        locks = [lock]
+        refused.callback(os.close, lock)
+        _refuse_other_past(folder, loaded.config)
+        root = checkpoint_root(loaded.config, folder.path)
+        if root != folder.checkpoints:
+            locks.append(folder.claim(root))
+            refused.callback(os.close, locks[1])
+        folder.create(_with_origins(to_toml(loaded.config), loaded.origins))
+        refused.pop_all()
+    return _Prepared(folder=folder, loaded=loaded, resume=resume, locks=tuple(locks))
+
+
+def _refuse_other_past(folder: RunFolder, config: RunConfig) -> None:
+    """A run goes on with the model and the data that it began with. Raises: UsageError or DataError naming what differs."""
+    from plt_tui.config.load import load
+    from plt_tui.config.past import changed_past, checkpoint_root
+
+    if not folder.exists:
+        return
+    old = load(folder.config).config
+    changes = changed_past(old, config)
+    if not changes or not folder.has_past(checkpoint_root(old, folder.path)):
+        return
+    words = ", ".join(f"{key}: {json.dumps(before)} -> {json.dumps(after)}" for key, (before, after) in changes.items())
+    kind = UsageError if any(key.startswith("model.") for key in changes) else DataError
+    raise kind(f"{folder.path} was trained with other settings ({words}); take them back, or choose another --name")
 
 
 def _load(request: _Request, path: Path | None) -> LoadedConfig:
@@ -130,12 +167,14 @@ def _assignments(request: _Request) -> list[Assignment]:
 
 
 def _known_name(request: _Request, loaded: LoadedConfig, runs_dir: Path) -> str:
-    """The configured name; else, for an explicit `--resume auto` without a file, the newest run's; else empty."""
-    from plt_tui.control.folder import list_runs
+    """The configured name; else, for an explicit `--resume auto`, that of the newest run (made from this file); else empty."""
+    from plt_tui.control.folder import list_runs, was_made_for
 
-    if loaded.config.run.name or request.resume != "auto" or request.config is not None:
+    if loaded.config.run.name or request.resume != "auto":
         return loaded.config.run.name
-    return next((folder.name for folder in list_runs(runs_dir)), "")
+    stem = request.config.stem if request.config is not None else None
+    names = (folder.name for folder in list_runs(runs_dir))
+    return next((name for name in names if stem is None or was_made_for(name, stem)), "")
 
 
 def _fresh(request: _Request, runs_dir: Path) -> RunFolder:
@@ -145,16 +184,17 @@ def _fresh(request: _Request, runs_dir: Path) -> RunFolder:
 
 
 def _resume_mode(resume: str | None, old: RunFolder | None) -> str:
+    from plt_tui.control.folder import chosen_step
+
     if resume in (None, "auto"):
         return "auto"
     if resume == "never":
         if old is not None and old.exists:
             raise UsageError(f"{old.path} already holds a run; resume it with --resume auto, or choose another --name")
         return "never"
-    path = Path(str(resume)).absolute()
-    if not (path / "manifest.json").is_file():
-        raise UsageError(f"--resume {resume}: no checkpoint there (no manifest.json); give auto, never or a step-... folder")
-    return str(path)
+    path = str(Path(str(resume)).absolute())
+    chosen_step(path)
+    return path
 
 
 def _refuse_missing_devices(loaded: LoadedConfig) -> None:
@@ -209,7 +249,16 @@ def _run_headless(prepared: _Prepared, *, as_json: bool) -> int:
         sys.stdout.reconfigure(errors="backslashreplace")  # a sample may hold what this terminal cannot show
 
     async def watch(socket_path: Path) -> End | None:
-        return await follow(await HubClient.connect(socket_path, actor="console", readonly=True), sys.stdout)
+        client = await HubClient.connect(socket_path, actor="console", readonly=True)
+        try:
+            return await follow(client, sys.stdout)
+        except (
+            OSError
+        ):  # nobody reads stdout any more, `| head` or a closed terminal: the run goes on and has its own exit code
+            drop_stdout()
+            return None
+        finally:
+            await client.close()
 
     async def session(view: ThreadPoolExecutor) -> int:
         """The view has a thread and a loop of its own: a reader that stops reading stdout must not stop the hub."""
@@ -221,7 +270,8 @@ def _run_headless(prepared: _Prepared, *, as_json: bool) -> int:
         exit_code = await serve_run(prepared.folder, prepared.loaded.config, resume=prepared.resume, on_open=on_open)
         end = await asyncio.wrap_future(watching[0])
         if as_json and end is not None and exit_code != 0:
-            typer.echo(f"plt-tui: {end.reason}", err=True)
+            with contextlib.suppress(OSError):
+                echo(f"plt-tui: {end.reason}", err=True)
         return exit_code
 
     with ThreadPoolExecutor(max_workers=1) as view:
@@ -233,10 +283,10 @@ def _run_detached(prepared: _Prepared) -> int:
 
     from plt_tui.cli.hub import start_process, wait_for_socket
 
-    process = start_process(prepared.folder, resume=prepared.resume, lock=prepared.lock)
+    process = start_process(prepared.folder, resume=prepared.resume, locks=prepared.locks)
     asyncio.run(wait_for_socket(prepared.folder, process))
     name = prepared.folder.name
-    typer.echo(f"{name} trains in the background (pid {process.pid})\nwatch it: plt-tui attach {name}")
+    echo(f"{name} trains in the background (pid {process.pid})\nwatch it: plt-tui attach {name}")
     return 0
 
 
@@ -245,7 +295,7 @@ def _run_with_ui(prepared: _Prepared) -> int:
     from plt_tui.cli.hub import start_process, wait_for_socket
     from plt_tui.views.client import HubClient
 
-    process = start_process(prepared.folder, resume=prepared.resume, lock=prepared.lock)
+    process = start_process(prepared.folder, resume=prepared.resume, locks=prepared.locks)
 
     async def connect(actor: str) -> HubClient:
         return await HubClient.connect(await wait_for_socket(prepared.folder, process), actor=actor)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from plt_tui.cli.attach import DEFAULT_DIR, DirOption, RunArgument, source_of
+from plt_tui.cli.echo import echo, echo_json
 from plt_tui.errors import UsageError
 
 if TYPE_CHECKING:
@@ -31,11 +32,11 @@ def ls(
 
     rows = [summary(_overview(folder), folder.name) for folder in list_runs(directory)]
     if as_json:
-        typer.echo(json.dumps(rows))
+        echo_json(rows)
     elif not rows:
-        typer.echo(f"no runs under {directory}; start one: plt-tui run")
+        echo(f"no runs under {directory}; start one: plt-tui run")
     else:
-        typer.echo(_table(rows))
+        echo(_table(rows))
 
 
 def show(
@@ -49,13 +50,16 @@ def show(
     from plt_tui.control.summary import summary
 
     if config:
-        typer.echo(_config_text(run, directory), nl=False)
+        echo(_config_text(run, directory), nl=False)
         return
     if run is None:
         raise UsageError("show: which run? see plt-tui ls; without a run only --config is possible")
     folder = find_run(directory, run)
     row = summary(asyncio.run(_state(folder)), folder.name)
-    typer.echo(json.dumps(row) if as_json else _lines(row))
+    if as_json:
+        echo_json(row)
+    else:
+        echo(_lines(row))
 
 
 def logs(
@@ -77,13 +81,13 @@ def logs(
     tails = [LogTail(path, path.stem.replace("-", " "), from_end=True) for path in files]
     for path in files:
         for line in last_lines(path, lines):
-            typer.echo(f"{path.stem:<7} {line}")
+            echo(f"{path.stem:<7} {line}")
     try:
         while follow:
             time.sleep(FOLLOW_S)
             for tail in tails:
                 for _, source, level, text in tail.read(time.time())[0]:
-                    typer.echo(f"{source:<7} {level} {text}")
+                    echo(f"{source:<7} {level} {text}")
     except KeyboardInterrupt:
         return
 
@@ -132,12 +136,14 @@ def _table(rows: list[dict[str, Any]]) -> str:
 
 
 def _cells(row: dict[str, Any]) -> tuple[str, ...]:
+    from plt_tui.protocol.text import safe_line
+
     last = row["last"] or {}
     started = time.strftime("%Y-%m-%d %H:%M", time.localtime(row["started_at"])) if row["started_at"] else "-"
     loss, speed = last.get("loss"), last.get("tokens_per_s")
     return (
         row["name"],
-        row["state"],
+        safe_line(row["state"]),
         f"{row['step']}/{row['target_step'] or '?'}",
         f"{loss:.4f}" if isinstance(loss, float) else str(loss if loss is not None else "-"),
         f"{speed:.0f}" if isinstance(speed, float) else "-",
@@ -146,6 +152,7 @@ def _cells(row: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _lines(row: dict[str, Any]) -> str:
-    return "\n".join(
-        f"{key:<16} {json.dumps(value) if isinstance(value, dict | list) else value}" for key, value in row.items()
-    )
+    from plt_tui.protocol.text import safe_line
+
+    shown = {key: json.dumps(value) if isinstance(value, dict | list) else safe_line(str(value)) for key, value in row.items()}
+    return "\n".join(f"{key:<16} {value}" for key, value in shown.items())

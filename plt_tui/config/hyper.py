@@ -17,9 +17,6 @@ from plt_tui.errors import UsageError
 LrMode = Literal["set", "scale", "replan"]
 LR_MODES: tuple[LrMode, ...] = ("set", "scale", "replan")
 
-Curve = Callable[[int], float]
-"""Learning rate at a step."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Edit:
@@ -147,11 +144,11 @@ def base_lr(optim: OptimSection, total_steps: int, step: int) -> float:
 
 def lr_at(optim: OptimSection, total_steps: int, edits: Sequence[Edit], step: int) -> float:
     """The learning rate in force at `step`, edits included."""
-    curve: Curve = lambda at: base_lr(optim, total_steps, at)  # noqa: E731  (folded over below)
-    for edit in live_edits(edits, step):
-        if edit.name == "lr":
-            curve = _edited(curve, edit, optim.schedule, total_steps)
-    return curve(step)
+    live = [edit for edit in live_edits(edits, step) if edit.name == "lr"]
+    starts: list[float] = []
+    for edit in live:  # a replan goes on from the curve as it was before it
+        starts.append(_folded(optim, total_steps, live, starts, edit.step) if edit.mode == "replan" else math.nan)
+    return _folded(optim, total_steps, live, starts, step)
 
 
 def value_at(config: RunConfig, edits: Sequence[Edit], name: str, step: int) -> Any:
@@ -164,22 +161,34 @@ def value_at(config: RunConfig, edits: Sequence[Edit], name: str, step: int) -> 
     return value
 
 
-def _edited(curve: Curve, edit: Edit, schedule: str, total_steps: int) -> Curve:
+def _folded(optim: OptimSection, total_steps: int, edits: Sequence[Edit], starts: Sequence[float], at: int) -> float:
+    """The rate at step `at` after the first `len(starts)` lr edits; `starts`: for each replan the rate that it goes on from.
+
+    The last `set` or `replan` in force at `at` hides all before it, and behind it there are only factors.
+    """
+    factors: list[float] = []
+    for edit, start in zip(reversed(edits[: len(starts)]), reversed(starts), strict=True):
+        if edit.step > at:
+            continue
+        if edit.mode != "scale":
+            rate = _anchored(edit, start, optim.schedule, total_steps, at)
+            break
+        factors.append(float(edit.value))
+    else:
+        rate = base_lr(optim, total_steps, at)
+    for factor in reversed(factors):
+        rate *= factor
+    return rate
+
+
+def _anchored(edit: Edit, start: float, schedule: str, total_steps: int, at: int) -> float:
+    """What a `set`, or a `replan` from the rate `start`, gives at step `at`."""
     value = float(edit.value)
     if edit.mode == "set":
-        return lambda at: value if at >= edit.step else curve(at)
-    if edit.mode == "scale":
-        return lambda at: curve(at) * value if at >= edit.step else curve(at)
-    start = curve(edit.step)
-
-    def replanned(at: int) -> float:
-        if at < edit.step:
-            return curve(at)
-        progress = _progress(edit.step, total_steps, at)
-        share = _half_cosine(progress) if schedule == "cosine" else 1.0 - progress
-        return value + (start - value) * share
-
-    return replanned
+        return value
+    progress = _progress(edit.step, total_steps, at)
+    share = _half_cosine(progress) if schedule == "cosine" else 1.0 - progress
+    return value + (start - value) * share
 
 
 def _progress(first: int, last: int, step: int) -> float:

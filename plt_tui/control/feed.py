@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from array import array
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from plt_tui.control.state import RunState, apply
+from plt_tui.control.state import RunState, apply, apply_rows
 from plt_tui.protocol.events import STEP_COLUMNS, Event, Gauges, LogLine, Logs, Progress, RankStatus, Run, Step, Steps
 
 LOG_LINES = 20_000
@@ -39,6 +39,12 @@ class History:
             self.cut(step.step - 1)
         for name, values in self.columns.items():
             values.append(getattr(step, name))
+
+    def extend(self, columns: Mapping[str, Sequence[float]]) -> None:
+        """Add rows whose steps only grow, as `append` does one by one."""
+        self.cut(int(columns["step"][0]) - 1)
+        for name, values in self.columns.items():
+            values.extend(columns[name])
 
     def cut(self, last_step: int) -> None:
         """Forget every step after `last_step`."""
@@ -102,8 +108,14 @@ class Feed:
                 if isinstance(event, Run):
                     self.history.cut(event.start_step)
                 self.events.append(event)
-        for wake in tuple(self._listeners):
-            wake()
+        self._wake()
+
+    def publish_rows(self, columns: Mapping[str, Sequence[float]], last: Step) -> None:
+        """Like publishing steps one by one, for a long record; `columns`: their values, the steps growing; `last`: the last."""
+        self.state = apply_rows(self.state, columns["step"], columns["time"], last)
+        self.last_seq = max(self.last_seq, last.seq)
+        self.history.extend(columns)
+        self._wake()
 
     def listen(self, wake: Callable[[], None]) -> Callable[[], None]:
         """Call `wake` after every publish, until the returned function is called."""
@@ -137,6 +149,10 @@ class Feed:
     def log_tail(self, count: int) -> list[LogLine]:
         """The newest `count` log lines, oldest first."""
         return list(self._logs)[-count:] if count else []
+
+    def _wake(self) -> None:
+        for wake in tuple(self._listeners):
+            wake()
 
     def _blocks(self, start: int, stop: int) -> Iterator[Steps]:
         for first in range(start, stop, BLOCK_ROWS):

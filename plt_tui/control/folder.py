@@ -16,6 +16,7 @@ import itertools
 import json
 import os
 import re
+import secrets
 import socket
 import tempfile
 import time
@@ -27,6 +28,8 @@ from plt_tui.protocol.commands import NAME_PATTERN
 
 MAX_SOCKET_PATH = 107
 """sun_path of unix(7) holds 108 bytes with the closing zero."""
+OWNER_FILE = ".owner"
+"""In a folder of checkpoints outside the run folder: names the run that it belongs to, and is its lock."""
 LOCK_PATIENCE_S = 0.5
 """How long to retry for the lock: `is_live` of another process holds it for a moment."""
 
@@ -129,6 +132,15 @@ class RunFolder:
                 return path
         raise StorageError(f"no private folder with a short path for the socket of {self.name}; set XDG_RUNTIME_DIR")
 
+    def fresh_meeting_file(self) -> Path:
+        """A name for the file through which ranks find each other; what killed ranks left of earlier ones is removed.
+
+        Only for who holds the lock, while no rank is alive.
+        """
+        for stale in self.path.glob(".meeting-*"):
+            stale.unlink(missing_ok=True)
+        return self.path / f".meeting-{secrets.token_hex(8)}"
+
     def lock(self) -> int:
         """Take the run for this process and return the lock's file descriptor; keep it open for as long as the run is held.
 
@@ -142,6 +154,35 @@ class RunFolder:
             raise StorageError(
                 f"{self.path}: cannot take the run's lock: {error.strerror}; choose another --set run.dir"
             ) from None
+
+    def claim(self, root: Path) -> int:
+        """Take `root`, a folder of checkpoints outside the run folder, for this run; made if need be.
+
+        A run of the same name in another folder of runs would resume from our checkpoints and delete them. Returns the lock's
+        file descriptor, as `lock`. Raises: RunInUse when the owner is live; UsageError naming another owner; StorageError.
+        """
+        path, us = root / OWNER_FILE, str(self.path.resolve())
+        try:
+            root.mkdir(parents=True, exist_ok=True, mode=0o700)
+            descriptor = _locked(path, time.monotonic() + LOCK_PATIENCE_S)
+            owner = _owner(path) or us
+            os.pwrite(descriptor, os.fsencode(owner), 0)
+        except BlockingIOError:
+            raise RunInUse(
+                f"{root} is in use by the run in {_owner(path)}; choose another --name or --checkpoint-dir"
+            ) from None
+        except OSError as error:
+            raise StorageError(f"{root}: cannot be taken: {error.strerror}; choose another --checkpoint-dir") from None
+        if owner != us:
+            os.close(descriptor)
+            hint = f"choose another --name or --checkpoint-dir; if that run was moved to {us}, delete {path}"
+            raise UsageError(f"{root} holds the checkpoints of the run in {owner}; {hint}")
+        return descriptor
+
+    def has_past(self, root: Path) -> bool:
+        """True when steps were made, or checkpoints saved under `root`: then model and data are no longer free."""
+        has_steps = self.metrics.is_file() and self.metrics.stat().st_size > 0
+        return has_steps or any(root.glob("step-*/manifest.json"))
 
     def is_live(self) -> bool:
         """True when some process on this machine holds the run."""
@@ -168,6 +209,11 @@ class RunFolder:
         info = self.read_info()
         holder = f" by process {info.pid} on {info.host}" if info is not None else ""
         return f"{self.path} is in use{holder}; watch it with: plt-tui attach {self.name}"
+
+
+def _owner(path: Path) -> str:
+    """The run folder that a folder of checkpoints belongs to; empty for none."""
+    return os.fsdecode(path.read_bytes())
 
 
 def _locked(path: Path, give_up_at: float) -> int:
@@ -272,8 +318,7 @@ def list_runs(runs_dir: Path) -> list[RunFolder]:
 
 def fresh_folder(runs_dir: Path, stem: str, now: time.struct_time) -> RunFolder:
     """A new folder of our own: named after the stem and the date, with a number if that is taken. Raises: StorageError."""
-    cleaned = re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("-.")[:32] or "run"
-    base = f"{cleaned}-{time.strftime('%m%d-%H%M', now)}"
+    base = f"{_named_after(stem)}-{time.strftime('%m%d-%H%M', now)}"
     for number in itertools.count(1):
         folder = RunFolder(runs_dir / (base if number == 1 else f"{base}-{number}"))
         try:
@@ -284,6 +329,32 @@ def fresh_folder(runs_dir: Path, stem: str, now: time.struct_time) -> RunFolder:
             raise not_made(folder.path, error) from None
         return folder
     raise AssertionError("count never ends")
+
+
+def was_made_for(name: str, stem: str) -> bool:
+    """True for a name that `fresh_folder` gives a run of this stem."""
+    return re.fullmatch(re.escape(_named_after(stem)) + r"-\d{4}-\d{4}(-\d+)?", name) is not None
+
+
+def _named_after(stem: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("-.")[:32] or "run"
+
+
+def chosen_step(resume: str) -> int | None:
+    """The step of the checkpoint folder that `resume` names; None for "auto" and "never".
+
+    Raises: UsageError when it is no whole checkpoint.
+    """
+    if resume in ("auto", "never"):
+        return None
+    try:
+        return int(json.loads((Path(resume) / "manifest.json").read_text())["step"])
+    except OSError:
+        raise UsageError(
+            f"--resume {resume}: no checkpoint there (no manifest.json); give auto, never or a step-... folder"
+        ) from None
+    except (ValueError, KeyError, TypeError):
+        raise UsageError(f"--resume {resume}: its manifest.json is no manifest; choose another checkpoint") from None
 
 
 def not_made(path: Path, error: OSError) -> StorageError:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import secrets
 import time
 from collections.abc import Coroutine
 from dataclasses import asdict, dataclass, replace
@@ -26,7 +27,8 @@ from plt_tui.control.placement import Placement
 from plt_tui.control.record import Recorder, read_feed
 from plt_tui.control.restart import GiveUp, decide, exit_failure, root_cause, where
 from plt_tui.control.supervisor import Supervisor
-from plt_tui.errors import EXIT_SIGINT, EXIT_SIGTERM, UsageError
+from plt_tui.errors import EXIT_SIGINT, EXIT_SIGTERM, StorageError, UsageError
+from plt_tui.protocol.clean import cleaned
 from plt_tui.protocol.commands import Command, check, new_command, status_of
 from plt_tui.protocol.events import (
     Alert,
@@ -48,6 +50,8 @@ from plt_tui.protocol.text import safe_line, safe_text
 TRAINING_ENTRY = "plt_tui.training.worker:main"
 GATHER_S = 0.5
 """After a first failure: how long the other ranks' failures are waited for, before the cause is named."""
+EXIT_PATIENCE_S = 10.0
+"""How long ranks that have all said `Done` may take to end: a library that hangs in its shutdown must not keep the run."""
 FAILURE_LOG_LINES = 50
 _FINAL_COMMAND_STATES = ("applied", "refused")
 
@@ -58,6 +62,8 @@ class HubOptions:
 
     placement: Placement
     resume: str = "auto"
+    resume_step: int | None = None
+    """Step of the checkpoint that a person chose with `resume`; None for "auto" and "never"."""
     entry: str = TRAINING_ENTRY
 
 
@@ -77,7 +83,6 @@ class Hub:
         self._session_failures: list[Failed] = []
         self._done: dict[int, Done] = {}
         self._alive: set[int] = set()
-        self._attempt = 0
         self._has_saved = False
         self._paused = False
         self._is_training = False
@@ -105,6 +110,7 @@ class Hub:
         with contextlib.closing(self._recorder):
             try:
                 self._enter("starting")
+                self._leave_past()
                 self._start_ranks()
                 end = await self._ended
             finally:
@@ -115,58 +121,87 @@ class Hub:
             for command in self._pending.values():
                 self.publish(status_of(command, "refused", reason="the run ended first"))
             self.publish(end)
-            self._update_info(phase=end.phase)
+            self.update_info(phase=end.phase)
         return end.exit_code
 
-    def update_info(self, *, socket: str, metrics_url: str) -> None:
-        """Write down where the doors are, once they are open."""
-        self.info = replace(self.info, socket=socket, metrics_url=metrics_url)
-        self._folder.write_info(self.info)
+    def update_info(self, **changes: str) -> None:
+        """Write into `run.json` what has changed: `phase`, or where the doors are. A full disk is reported, not raised."""
+        self.info = replace(self.info, **changes)  # type: ignore[arg-type]  # only texts change
+        try:
+            self._folder.write_info(self.info)
+        except OSError as error:
+            self._record_failing(f"run.json cannot be written: {error.strerror}")
 
     async def submit(self, command: Command) -> None:
         """Take a command from a view: it is in the journal before a rank hears of it.
 
-        A repeat of a known id does nothing. Raises: UsageError when it can never be applied.
+        A repeat of a known id does nothing. While the run is stopping only a stop `now` is taken: it ends the run at once.
+        Raises: UsageError when it can never be applied; StorageError when the journal cannot be written.
         """
         check(command)
         if command.id in self._known_ids:
             return
-        if self.feed.state.is_over or self._stop_exit_code is not None:
+        is_way_out = command.name == "stop" and command.args.get("now", False)
+        if self.feed.state.is_over or (self._stop_exit_code is not None and not is_way_out):
             raise UsageError(f"{command.name}: the run is ending or has ended; see plt-tui show {self._folder.name}")
+        command = replace(command, actor=safe_line(command.actor))
+        if command.name == "note":
+            command = replace(command, args={"text": safe_text(str(command.args["text"]))})
         if command.name == "set":
             name, value, mode = check_edit(command.args["name"], command.args["value"], command.args.get("mode", "set"))
             command = replace(command, args={"name": name, "value": value, "mode": mode})
-        self._known_ids.add(command.id)
-        self._publish_status(command, "requested")
+        self._request(command)
         if command.name == "note":
             self._publish_status(command, "applied", step=self.feed.state.step)
         elif command.name == "stop":
-            self._stop(command, EXIT_SIGTERM)
+            self._stop(command, EXIT_SIGTERM, within_grace=bool(is_way_out))
         else:
             self._forward(command)
 
     def stop_by_signal(self, *, interrupt: bool) -> None:
-        """SIGINT (`interrupt`) or SIGTERM: save and end; a second SIGINT ends at once. Call in the event loop."""
+        """SIGINT (`interrupt`) or SIGTERM: save and end within the grace time; a second SIGINT ends at once.
+
+        A stop that a person asked for may take its time to save, until a signal comes. Call in the event loop.
+        """
         exit_code, name = (EXIT_SIGINT, "SIGINT") if interrupt else (EXIT_SIGTERM, "SIGTERM")
         self._interrupts += interrupt
         if self._interrupts > 1:
             self._end("stopped", exit_code, "stopped at once by a second SIGINT; the last steps were not saved")
         elif self._stop_exit_code is None:
             command = new_command("stop", actor=f"signal {name}")
-            self._publish_status(command, "requested")
-            self._stop(command, exit_code)
-
-    def _stop(self, command: Command, exit_code: int) -> None:
-        """Let the ranks save and end, within the grace time; ranks that do not train yet have nothing to save."""
-        reason = f"stopped by {command.actor}"
-        self._stop_exit_code = exit_code
-        if self._is_training:
-            self._enter("stopping", reason)
-            self._spawn_task(self._enforce_grace(reason))
-            self._forward(command)
+            self._request(command)
+            self._stop(command, exit_code, within_grace=True)
         else:
-            self._publish_status(command, "applied", step=self.feed.state.step)
-            self._end("stopped", exit_code, f"{reason} before training began; there was nothing new to save")
+            self._spawn_task(self._enforce_grace(f"stopped by signal {name}"))
+
+    def _request(self, command: Command) -> None:
+        """Write down that `command` was asked for. Raises: StorageError when that fails; but a stop is always taken."""
+        event = self._recorder.record(replace(status_of(command, "requested"), time=time.time()))
+        if event.seq == 0 and command.name != "stop":
+            raise StorageError(
+                f"{command.name}: the journal cannot be written, and nothing may change unrecorded; free some space"
+            )
+        self._known_ids.add(command.id)
+        self.feed.publish(event)
+
+    def _stop(self, command: Command, exit_code: int, *, within_grace: bool) -> None:
+        """Let the ranks save and end; at once where no rank trains, or where somebody will not wait for an earlier stop."""
+        reason = f"stopped by {command.actor}"
+        if self._stop_exit_code is not None:
+            self._end_by(command, self._stop_exit_code, f"{reason} at once; the last steps were not saved")
+            return
+        self._stop_exit_code = exit_code
+        if not self._is_training:
+            self._end_by(command, exit_code, f"{reason} while no rank was training; there was nothing new to save")
+            return
+        self._enter("stopping", reason)
+        if within_grace:
+            self._spawn_task(self._enforce_grace(reason))
+        self._forward(command)
+
+    def _end_by(self, command: Command, exit_code: int, reason: str) -> None:
+        self._publish_status(command, "applied", step=self.feed.state.step)
+        self._end("stopped", exit_code, reason)
 
     def _forward(self, command: Command) -> None:
         """Hand `command` to the ranks, and to those after them if they fail before they answer."""
@@ -180,12 +215,16 @@ class Hub:
 
     def on_rank_event(self, rank: int, event: Event) -> None:
         """A rank said something."""
+        # A command's arguments stay as they are: a prompt is what the model is asked, not only what a terminal shows.
+        event = replace(cleaned(event), args=event.args) if isinstance(event, CommandStatus) else cleaned(event)
         match event:
             case Failed():
                 tail = last_lines(self._folder.rank_log(rank), FAILURE_LOG_LINES)
-                self._failed(replace(event, rank=rank, message=safe_text(event.message), log_tail=tail))
+                self._failed(replace(event, rank=rank, log_tail=tail))
             case Done():
                 self._done[rank] = event
+                if self._done.keys() == set(range(len(self._options.placement.devices))):
+                    self._spawn_task(self._wait_for_exits(self._done))
             case Progress() if self.feed.state.phase == "starting":
                 self.publish(event)
                 self._enter("preparing", event.task)
@@ -215,8 +254,17 @@ class Hub:
             tail = last_lines(self._folder.rank_log(rank), FAILURE_LOG_LINES)
             self._failed(exit_failure(rank, exit_code, time.time(), tail))
 
+    def _leave_past(self) -> None:
+        """Record that a person chose an older checkpoint: the edits after its step belong to the past that is left."""
+        step = self._options.resume_step
+        if step is None or step >= self.feed.state.step:
+            return
+        rewind = Command(id=secrets.token_hex(6), name="rewind", args={"step": step}, actor="run --resume")
+        self.publish(status_of(rewind, "applied", step, safe_line(self._options.resume)))
+
     def _start_ranks(self) -> None:
         devices = self._options.placement.devices
+        meeting_file = self._folder.fresh_meeting_file()
         edits = [asdict(edit) for edit in self.feed.state.edits]
         specs = [
             RankSpec(
@@ -226,7 +274,7 @@ class Hub:
                 world_size=len(devices),
                 device=device,
                 threads=self._options.placement.threads,
-                attempt=self._attempt,
+                meeting_file=str(meeting_file),
                 hub_pid=os.getpid(),
                 resume="auto" if self._has_saved else self._options.resume,
                 edits=edits,
@@ -261,14 +309,14 @@ class Hub:
         self.publish(cause)
         verdict = decide(cause, self._session_failures, self._config.control.max_restarts)
         self._session_failures.append(cause)
-        if self._stop_exit_code is not None:
+        if self._stop_exit_code is not None and cause.exit_code != StorageError.exit_code:
             self._end("stopped", self._stop_exit_code, f"a rank failed while stopping: {cause.message}")
         elif isinstance(verdict, GiveUp):
             self._end("failed", verdict.exit_code, verdict.reason)
         else:
+            self._is_training = False
             self._enter("restarting", f"{where(cause)}: {cause.message}")
             await asyncio.sleep(verdict.after_s)
-            self._attempt += 1
             self._start_ranks()
 
     async def _enforce_grace(self, reason: str) -> None:
@@ -278,6 +326,12 @@ class Hub:
         last = f"the newest checkpoint is {saved[-1].path}" if saved else "there is no checkpoint"
         exit_code = self._stop_exit_code if self._stop_exit_code is not None else EXIT_SIGTERM
         self._end("stopped", exit_code, f"{reason}; not saved within {grace_s:g} s (control.grace_s); {last}")
+
+    async def _wait_for_exits(self, done: dict[int, Done]) -> None:
+        """End the run as its ranks said, even if one of them never ends; `done`: this attempt's."""
+        await asyncio.sleep(EXIT_PATIENCE_S)
+        if self._done is done and not self._failures:
+            self._all_done(done[0])
 
     def _all_done(self, done: Done) -> None:
         if done.finished:
@@ -296,17 +350,10 @@ class Hub:
 
     def _enter(self, phase: RunPhase, reason: str = "") -> None:
         self.publish(Phase(phase=phase, reason=safe_line(reason), step=self.feed.state.step))
-        self._update_info(phase=phase)
+        self.update_info(phase=phase)
 
     def _publish_status(self, command: Command, status: CommandState, step: int = -1) -> None:
         self.publish(status_of(command, status, step))
-
-    def _update_info(self, *, phase: RunPhase) -> None:
-        self.info = replace(self.info, phase=phase)
-        try:
-            self._folder.write_info(self.info)
-        except OSError as error:
-            self._record_failing(f"run.json cannot be written: {error.strerror}")
 
     def _record_failing(self, problem: str) -> None:
         self.feed.publish(Alert(time=time.time(), topic="record", text=problem, level="error"))

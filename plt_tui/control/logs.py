@@ -7,10 +7,12 @@ cut: of more than MAX_READ_BYTES since the last look only the end is shown, and 
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import BinaryIO
 
 from plt_tui.protocol.events import LogLine, Logs
 from plt_tui.protocol.text import safe_line
@@ -41,19 +43,32 @@ class LogTail:
         """
         try:
             with self._path.open("rb") as file:
+                dropped = self._skip_flood(file)
                 file.seek(self._offset)
-                grown = file.read()
+                grown = file.read(MAX_READ_BYTES)
         except OSError:
             return [], 0
         self._offset += len(grown)
         data = self._partial + grown
-        skipped = data[:-MAX_READ_BYTES]
+        dropped += data[:-MAX_READ_BYTES].count(b"\n")
         *lines, self._partial = data[-MAX_READ_BYTES:].split(b"\n")
         if to_the_end and self._partial:
             lines.append(self._partial)
         if to_the_end or len(self._partial) >= MAX_READ_BYTES:  # the other case is one endless line
             self._partial = b""
-        return [parse_line(line, self._source, now) for line in lines], skipped.count(b"\n")
+        return [parse_line(line, self._source, now) for line in lines], dropped
+
+    def _skip_flood(self, file: BinaryIO) -> int:
+        """Move on to the last MAX_READ_BYTES of what was written; the number of lines left out. Holds one piece at a time."""
+        end = file.seek(0, os.SEEK_END) - MAX_READ_BYTES
+        if end <= self._offset:
+            return 0
+        file.seek(self._offset)
+        num_lines, self._partial = 0, b""
+        while self._offset < end and (piece := file.read(min(MAX_READ_BYTES, end - self._offset))):
+            num_lines += piece.count(b"\n")
+            self._offset += len(piece)
+        return num_lines
 
 
 class LogFollower:

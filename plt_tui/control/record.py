@@ -11,7 +11,7 @@ import contextlib
 import heapq
 import io
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import reduce
 from pathlib import Path
@@ -19,6 +19,7 @@ from typing import BinaryIO
 
 from plt_tui.control.feed import Feed
 from plt_tui.control.folder import RunFolder
+from plt_tui.control.metrics import Rows, read_metrics
 from plt_tui.control.state import RunState, apply
 from plt_tui.errors import StorageError
 from plt_tui.protocol.events import (
@@ -106,19 +107,22 @@ class Recorder:
         self._failing: set[LineFile] = set()
 
     def record(self, event: Event) -> Event:
-        """Write `event` where it belongs and return it with its number; a full disk is reported, not raised."""
+        """Write `event` where it belongs and return it with its number.
+
+        What is not recorded comes back as it was, without a number: a full disk is reported, not raised.
+        """
         if isinstance(event, _NOT_RECORDED):
             return event
         self._last_seq += 1
-        event = replace(event, seq=self._last_seq)
+        numbered = replace(event, seq=self._last_seq)
         file = self._file_of(event)
         try:
-            file.write(event, sync=file is self._journal)
+            file.write(numbered, sync=file is self._journal)
         except OSError as error:
             self._failed(file, f"{error.strerror}: the record is incomplete; free some space")
-        else:
-            self._worked(file)
-        return event
+            return event
+        self._worked(file)
+        return numbered
 
     def sync(self) -> None:
         """Force metrics and samples to disk, before a checkpoint counts as saved."""
@@ -167,9 +171,13 @@ def read_feed(folder: RunFolder) -> Feed:
     Journal, metrics and samples are merged by the number that their writer gave each event.
     """
     feed = Feed()
-    streams = [_read(path) for path in (folder.journal, folder.metrics, folder.samples)]
-    for event in heapq.merge(*streams, key=lambda event: event.seq):
-        feed.publish(event)
+    others = list(heapq.merge(_read(folder.journal), _read(folder.samples), key=_seq))
+    metrics = _read_metrics(folder.metrics, [event.seq for event in others])
+    for item in heapq.merge(others, metrics, key=_seq):
+        if isinstance(item, Event):
+            feed.publish(item)
+        else:
+            feed.publish_rows(item.columns, item.last)
     return feed
 
 
@@ -190,6 +198,16 @@ def crash_of(folder: RunFolder, state: RunState) -> Phase | None:
         return None
     reason = f"its hub is gone without a word; resume: plt-tui run --resume auto --name {folder.name}"
     return Phase(phase="failed", reason=reason, step=state.step)
+
+
+def _read_metrics(path: Path, others: Sequence[int]) -> Iterator[Event | Rows]:
+    """Like `_read`, with steps as rows that end before the numbers in `others`. Raises: StorageError."""
+    with _readable(path) as file:
+        yield from read_metrics(file, others)
+
+
+def _seq(item: Event | Rows) -> int:
+    return item.seq
 
 
 def _tail(path: Path) -> Iterator[Event]:

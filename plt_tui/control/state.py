@@ -7,6 +7,7 @@ keep them beside this state. Invariant: folding the journal and the metrics of a
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -57,6 +58,17 @@ class Pace:
         mean_s = past * self.mean_s + (1 - past) * (time - self.last_time) / steps
         return Pace(last_step=step, last_time=time, mean_s=mean_s, weight=past * self.weight + (1 - past))
 
+    def after_all(self, steps: Sequence[float], times: Sequence[float]) -> Pace:
+        """The same as `after` for each step and time in turn, to the bit, without a value for each of them."""
+        last_step, last_time, mean_s, weight = self.last_step, self.last_time, self.mean_s, self.weight
+        for step, time in zip(map(int, steps), times, strict=True):
+            if not (last_time == 0.0 or step <= last_step or time < last_time):
+                past = PACE_SMOOTHING ** (step - last_step)
+                mean_s = past * mean_s + (1 - past) * (time - last_time) / (step - last_step)
+                weight = past * weight + (1 - past)
+            last_step, last_time = step, time
+        return Pace(last_step=last_step, last_time=last_time, mean_s=mean_s, weight=weight)
+
     def broken(self) -> Pace:
         """The same pace with its mark removed, for a pause or an evaluation that must not count as a step."""
         return replace(self, last_time=0.0)
@@ -85,6 +97,7 @@ class RunState:
     commands: tuple[CommandStatus, ...] = ()
     """Newest status of each command, oldest command first."""
     edits: tuple[Edit, ...] = ()
+    """Applied edits, also undone ones and those ahead of `step` after a restart; none that a rewind has left behind."""
     checkpoints: tuple[Checkpoint, ...] = ()
     failures: tuple[Failed, ...] = ()
     restarts: int = 0
@@ -149,9 +162,19 @@ def apply(state: RunState, event: Event) -> RunState:
             others_ = {topic: alert for topic, alert in state.alerts.items() if topic != event.topic}
             return replace(state, alerts={**others_, event.topic: event} if event.text else others_)
         case End():
-            return replace(state, end=event, phase=event.phase, reason=event.reason or state.reason, step=event.step)
+            ranks = {number: replace(rank, doing="ended") for number, rank in state.ranks.items()}
+            return replace(
+                state, ranks=ranks, end=event, phase=event.phase, reason=event.reason or state.reason, step=event.step
+            )
         case _:
             return state
+
+
+def apply_rows(state: RunState, steps: Sequence[float], times: Sequence[float], last: Step) -> RunState:
+    """Like applying many steps one by one; `steps` and `times`: their numbers and times, `last`: the last one of them."""
+    if state.started_at == 0.0:
+        state = replace(state, started_at=next(filter(None, times), 0.0))
+    return replace(state, step=last.step, last_step=last, pace=state.pace.after_all(steps, times))
 
 
 def _better(best: Eval | None, event: Eval) -> Eval:
@@ -193,11 +216,17 @@ def _after_command(state: RunState, event: CommandStatus) -> RunState:
     known = [command for command in state.commands if command.id != event.id]
     place = next((i for i, command in enumerate(state.commands) if command.id == event.id), len(known))
     known.insert(place, event)
+    return replace(state, commands=tuple(known[-MAX_COMMANDS:]), edits=_edits_after(state.edits, event))
+
+
+def _edits_after(edits: tuple[Edit, ...], event: CommandStatus) -> tuple[Edit, ...]:
+    """The edits of the past that the run continues: a rewind leaves those that came after its step behind."""
+    if event.name == "rewind" and event.status == "applied":
+        return tuple(edit for edit in edits if edit.step <= event.step + 1)
     edit = edit_of(event)
-    edits = state.edits
-    if edit is not None and all(old.id != edit.id for old in edits):
-        edits = (*edits, edit)
-    return replace(state, commands=tuple(known[-MAX_COMMANDS:]), edits=edits)
+    if edit is None or any(old.id == edit.id for old in edits):
+        return edits
+    return (*edits, edit)
 
 
 def edit_of(status: CommandStatus) -> Edit | None:

@@ -85,10 +85,19 @@ def check(command: Command) -> Command:
         raise UsageError(f"checkpoint name {str(name)!r}: use 1 to 64 of A-Z a-z 0-9 . _ - and no leading dot")
     if command.name == "note" and not str(command.args["text"]).strip():
         raise UsageError("note: text is missing (the remark)")
+    nested = next((name for name, value in command.args.items() if not _is_flat(value)), None)
+    if nested is not None:
+        raise UsageError(f"{command.name}: {nested} must be text, a number, true or false, or a list of these")
     now = command.args.get("now", False)
     if not isinstance(now, bool):  # "false" is true in Python, and would end the run without saving
         raise UsageError(f"{command.name}: now is true or false, not {now!r}")
     return command
+
+
+def _is_flat(value: object) -> bool:
+    """True for what a verb can use: one value, or a list of them."""
+    parts = value if isinstance(value, list | tuple) else [value]
+    return not any(isinstance(part, list | tuple | dict) for part in parts)
 
 
 def status_of(command: Command, status: CommandState, step: int = -1, reason: str = "") -> CommandStatus:
@@ -113,6 +122,8 @@ def from_json(value: object, actor: str | None = None) -> Command:
     identity, name, args = value.get("id"), value.get("name"), value.get("args", {})
     if not (isinstance(identity, str) and 1 <= len(identity) <= 64 and isinstance(name, str) and isinstance(args, dict)):
         raise UsageError("a command needs id (text of 1 to 64 characters), name (text) and args (object)")
+    if not identity.isprintable():
+        raise UsageError(f"command id {identity!r}: use printable characters")
     claimed = str(value.get("actor", ""))[:128]
     return check(Command(id=identity, name=name, args=args, actor=claimed if actor is None else actor))
 

@@ -36,8 +36,8 @@ class RankSpec:
     device: str
     """"cpu" or "cuda:N"."""
     threads: int
-    attempt: int
-    """Counts starts of the ranks in this session of the hub, from 0."""
+    meeting_file: str
+    """Where the ranks of this attempt find each other; it does not exist yet, and no other attempt ever uses its name."""
     hub_pid: int
     resume: str = "auto"
     """"auto": the newest good checkpoint, if any; "never": from scratch; else the path of a checkpoint."""
@@ -56,6 +56,7 @@ def rank_process(spec: RankSpec, queues: Queues) -> None:
     _write_output_to(os.path.join(spec.run_dir, "logs", f"rank-{spec.rank}.log"))  # noqa: PTH118  (no pathlib before torch)
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ[name] = str(spec.threads)
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # torch asks for it when `train.deterministic` is set
     os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # so that cuda:N is the GPU that NVML calls N
     module_name, function_name = spec.entry.split(":")
     main: Callable[[RankSpec, RankEnd], int] = getattr(importlib.import_module(module_name), function_name)

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from plt_tui import __version__
 from plt_tui.config.load import from_toml
+from plt_tui.config.past import checkpoint_root
 from plt_tui.errors import PltTuiError, RankFailed
 from plt_tui.protocol.events import Alert, Failed, Progress, RankStatus, Run
 from plt_tui.protocol.link import RankEnd
@@ -25,7 +26,6 @@ from plt_tui.protocol.rank import RankSpec
 from plt_tui.protocol.text import safe_line, safe_text
 
 if TYPE_CHECKING:
-    from plt_tui.config.schema import RunConfig
     from plt_tui.training.ranks import Ranks
     from plt_tui.training.resume import Resumed
     from plt_tui.training.trainer import Trainer
@@ -128,13 +128,6 @@ def _describe(trainer: Trainer, spec: RankSpec) -> None:
         config.data.context,
         trainer.target_step * trainer.global_batch / trainer.batches.samples_per_epoch,
     )
-
-
-def checkpoint_root(config: RunConfig, run_dir: Path) -> Path:
-    """Where this run's checkpoints lie: in the run folder, or in a folder of the run's name under `checkpoint.dir`."""
-    if not config.checkpoint.dir:
-        return run_dir / "checkpoints"
-    return Path(config.checkpoint.dir).absolute() / run_dir.name
 
 
 def _tell_resumed(resumed: Resumed, link: RankEnd) -> None:

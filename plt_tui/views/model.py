@@ -6,13 +6,13 @@ is harmless. Invariant: memory is bounded by the number of steps; logs, samples 
 
 from __future__ import annotations
 
-import dataclasses
 from array import array
 from collections import Counter, deque
-from dataclasses import dataclass, replace
-from typing import Any, Literal, TypeVar
+from dataclasses import dataclass
+from typing import Literal
 
 from plt_tui.control.state import RunState, apply
+from plt_tui.protocol.clean import cleaned
 from plt_tui.protocol.events import (
     STEP_COLUMNS,
     Alert,
@@ -33,7 +33,6 @@ from plt_tui.protocol.events import (
     Step,
     Steps,
 )
-from plt_tui.protocol.text import safe_text
 
 Topic = Literal["state", "steps", "evals", "samples", "logs", "story"]
 """Parts of the model that change apart from each other; `RunModel.revisions` counts the changes of each."""
@@ -192,25 +191,3 @@ class RunModel:
         if len(self.happenings) > MAX_HAPPENINGS:
             del self.happenings[next(iter(self.happenings))]
         self.revisions["story"] += 1
-
-
-_EventT = TypeVar("_EventT", bound=Event)
-
-
-def cleaned(event: _EventT) -> _EventT:
-    """`event` with every text in it through the escape filter (packed step columns hold no text)."""
-    if isinstance(event, Step | Steps | Eval | CaughtUp):
-        return event
-    values = {field.name: getattr(event, field.name) for field in dataclasses.fields(event)}
-    changed = {name: clean for name, value in values.items() if (clean := _clean(value)) != value}
-    return replace(event, **changed) if changed else event
-
-
-def _clean(value: Any) -> Any:
-    if isinstance(value, str):
-        return safe_text(value)
-    if isinstance(value, list):
-        return [_clean(item) for item in value]
-    if isinstance(value, dict):
-        return {_clean(key): _clean(item) for key, item in value.items()}
-    return value

@@ -18,7 +18,7 @@ from plt_tui.config.load import to_toml
 from plt_tui.config.schema import ParallelSection, RunConfig
 from plt_tui.control.folder import RunFolder
 from plt_tui.control.record import read_journal, read_overview
-from plt_tui.errors import PltTuiError, UsageError
+from plt_tui.errors import PltTuiError, RunInUse, UsageError
 from plt_tui.protocol.commands import new_command
 from plt_tui.protocol.events import End
 from plt_tui.views.client import HubClient, run_command
@@ -46,7 +46,7 @@ def start(folder: RunFolder) -> Iterator[Start]:
     started: list[subprocess.Popen[bytes]] = []
 
     def start_one(entry: str) -> subprocess.Popen[bytes]:
-        process = start_process(folder, resume="auto", lock=folder.lock(), entry=f"tests.control.fake_ranks:{entry}")
+        process = start_process(folder, resume="auto", locks=[folder.lock()], entry=f"tests.control.fake_ranks:{entry}")
         started.append(process)
         asyncio.run(wait_for_socket(folder, process))
         return process
@@ -124,7 +124,7 @@ def test_a_client_steers_through_the_socket(folder: RunFolder, start: Start) -> 
     """A command is applied by the ranks and answered with its step; a bad one is refused with its range."""
 
     async def steer() -> None:
-        process = start_process(folder, resume="auto", lock=folder.lock(), entry="tests.control.fake_ranks:trains_on")
+        process = start_process(folder, resume="auto", locks=[folder.lock()], entry="tests.control.fake_ranks:trains_on")
         try:
             client = await HubClient.connect(await wait_for_socket(folder, process), actor="ctl", deadline_s=5.0)
             applied = await run_command(client, new_command("set", {"name": "lr", "value": "0.5"}), DEADLINE_S)
@@ -141,7 +141,7 @@ def test_a_client_steers_through_the_socket(folder: RunFolder, start: Start) -> 
 def test_a_hub_that_cannot_start_tells_its_starter_why(folder: RunFolder) -> None:
     """What the process died of is raised again here, with its sentence and its exit code."""
     folder.config.write_text("[run]\nnaem = 1\n")
-    process = start_process(folder, resume="auto", lock=folder.lock())
+    process = start_process(folder, resume="auto", locks=[folder.lock()])
     with pytest.raises(UsageError, match="naem"):
         asyncio.run(wait_for_socket(folder, process))
     assert process.wait(DEADLINE_S) == UsageError.exit_code
@@ -151,7 +151,22 @@ def test_a_hub_that_cannot_start_tells_its_starter_why(folder: RunFolder) -> Non
 def test_a_broken_record_is_a_sentence_too(folder: RunFolder) -> None:
     """Exit code 5 and the path, not a traceback."""
     folder.journal.write_bytes(b"{broken\n{broken\n")
-    process = start_process(folder, resume="auto", lock=folder.lock())
+    process = start_process(folder, resume="auto", locks=[folder.lock()])
     with pytest.raises(PltTuiError, match=r"journal\.jsonl cannot be read") as caught:
         asyncio.run(wait_for_socket(folder, process))
     assert caught.value.exit_code == process.wait(DEADLINE_S) == 5
+
+
+def test_the_hub_holds_the_folder_of_the_checkpoints_too(folder: RunFolder, tmp_path: Path) -> None:
+    """For as long as it lives, also once its starter has gone; then the folder is free for its owner."""
+    root = tmp_path / "saved" / "a"
+    locks = [folder.lock(), folder.claim(root)]
+    process = start_process(folder, resume="auto", locks=locks, entry="tests.control.fake_ranks:trains_on")
+    try:
+        asyncio.run(wait_for_socket(folder, process))
+        with pytest.raises(RunInUse, match=f"is in use by the run in {folder.path}"):
+            folder.claim(root)
+    finally:
+        process.terminate()
+        assert process.wait(DEADLINE_S) == 143
+    os.close(folder.claim(root))

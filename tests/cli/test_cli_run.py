@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from plt_tui.cli import run as run_module
-from plt_tui.cli.run import _assignments, _fresh, _known_name, _load, _Request, _resume_mode, _take, _with_origins
+from plt_tui.cli.run import _assignments, _fresh, _hold, _known_name, _load, _Request, _resume_mode, _take, _with_origins
 from plt_tui.config.load import from_toml, resolve, to_toml
 from plt_tui.config.sources import OPTIONS, options_layer
 from plt_tui.control.folder import RunFolder
-from plt_tui.errors import RunInUse, StorageError, UsageError
+from plt_tui.errors import DataError, PltTuiError, RunInUse, StorageError, UsageError
 
 
 @pytest.fixture(autouse=True)
@@ -113,13 +114,19 @@ def make_run(root: Path, name: str) -> RunFolder:
         ({"resume": "auto"}, "old"),
         ({}, "quickstart-"),
         ({"config": "my model.toml"}, "my-model-"),
-        ({"config": "my model.toml", "resume": "auto"}, "my-model-"),
+        ({"config": "my model.toml", "resume": "auto"}, "my-model-0102-0304-2"),
+        ({"config": "my model.toml", "resume": "auto", "name": "mine"}, "mine"),
+        ({"config": "other.toml", "resume": "auto"}, "other-"),
     ],
 )
 def test_the_name_of_a_run(tmp_path: Path, asked: dict[str, str], name: str) -> None:
-    """The one given; for a plain `--resume auto` the newest run; else the config file's name and the date."""
-    make_run(tmp_path / "runs", "old")
-    (tmp_path / "my model.toml").write_text("")
+    """The one given; for `--resume auto` the newest run (of that file); else the config file's name and the date."""
+    named = ("my-model-0102-0304", "my-model-0102-0304-2", "my-model-best", "my-model-0102-0304-x", "other-model-0102-0304")
+    for age, there in enumerate(["my-model", *named, "old"]):
+        config = make_run(tmp_path / "runs", there).config
+        run_module.os.utime(config, (1e9 + age, 1e9 + age))
+    for file in ("my model.toml", "other.toml"):
+        (tmp_path / file).write_text("")
     given = request(asked.get("config"), resume=asked.get("resume"), name=asked.get("name"))
     loaded = _load(given, given.config)
     runs = tmp_path / "runs"
@@ -134,10 +141,13 @@ def test_resume_modes(tmp_path: Path) -> None:
     assert _resume_mode("never", new) == "never"
     with pytest.raises(UsageError, match="already holds a run; resume it with --resume auto"):
         _resume_mode("never", old)
-    with pytest.raises(UsageError, match="--resume step-1: no checkpoint there"):
+    with pytest.raises(UsageError, match=r"--resume .*/step-1: no checkpoint there \(no manifest\.json\)"):
         _resume_mode("step-1", old)
     (tmp_path / "step-1").mkdir()
     (tmp_path / "step-1" / "manifest.json").write_text("{}")
+    with pytest.raises(UsageError, match=r"--resume .*/step-1: its manifest\.json is no manifest"):
+        _resume_mode("step-1", old)
+    (tmp_path / "step-1" / "manifest.json").write_text('{"step": 1}')
     assert _resume_mode("step-1", old) == str(tmp_path / "step-1")
 
 
@@ -157,3 +167,88 @@ def test_a_runs_folder_that_cannot_be_made_is_a_sentence(tmp_path: Path) -> None
     (tmp_path / "runs").write_text("")
     with pytest.raises(StorageError, match=r"--set run\.dir="):
         _take(RunFolder(tmp_path / "runs" / "a"))
+
+
+def held(folder: RunFolder, *sets: str) -> None:
+    """Take the run as `run` does, with `sets` given, and let it go again."""
+    for lock in _hold(folder, _load(request(None, *sets), None), "auto").locks:
+        run_module.os.close(lock)
+
+
+@pytest.mark.parametrize(
+    ("changed", "error", "said"),
+    [
+        ("model.width=64", UsageError, "model.width: 128 -> 64"),
+        ("model.norm=layernorm", UsageError, 'model.norm: "rmsnorm" -> "layernorm"'),
+        ("data.context=64", DataError, "data.context: 128 -> 64"),
+        ("data.train=other.txt", DataError, 'data.train: "builtin:python-docs" -> "other.txt"'),
+        ("data.tokenizer=char", DataError, 'data.tokenizer: "byte" -> "char"'),
+        ("model.dropout=0.5", None, ""),
+        ("train.batch_size=2", None, ""),
+        ("optim.lr=0.5", None, ""),
+        ("run.seed=3", None, ""),
+    ],
+)
+@pytest.mark.parametrize("past", ["steps", "checkpoint", "none"])
+def test_a_run_goes_on_with_its_model_and_its_data(
+    tmp_path: Path, past: str, changed: str, error: type[PltTuiError] | None, said: str
+) -> None:
+    """Another shape or corpus is refused before anything is written; a run that never trained may still change."""
+    folder = RunFolder(tmp_path / "a")
+    held(folder)
+    if past == "steps":
+        folder.metrics.write_text("{}\n")
+    if past == "checkpoint":
+        saved = folder.checkpoints / "step-00000001"
+        saved.mkdir()
+        (saved / "manifest.json").write_text("{}")
+    before = folder.config.read_bytes()
+    if error is None or past == "none":
+        held(folder, changed)
+        assert folder.config.read_bytes() != before
+        return
+    with pytest.raises(error, match=f"a was trained with other settings \\({re.escape(said)}\\); take them back"):
+        held(folder, changed)
+    assert folder.config.read_bytes() == before
+    assert not folder.is_live()
+
+
+def test_all_that_differs_is_named_at_once(tmp_path: Path) -> None:
+    """One sentence, in the order of the configuration."""
+    folder = RunFolder(tmp_path / "a")
+    held(folder)
+    folder.metrics.write_text("{}\n")
+    with pytest.raises(UsageError, match=r"\(model\.layers: 4 -> 2, model\.width: 128 -> 64, data\.context: 128 -> 8\)"):
+        held(folder, "data.context=8", "model.width=64", "model.layers=2")
+
+
+def test_runs_of_one_name_do_not_share_a_folder_of_checkpoints(tmp_path: Path) -> None:
+    """The second is refused before its configuration is written, whether the first is live or not; the owner comes in again."""
+    first, second = RunFolder(tmp_path / "x" / "a"), RunFolder(tmp_path / "y" / "a")
+    given = f"checkpoint.dir={tmp_path / 'saved'}"
+    prepared = _hold(first, _load(request(None, given), None), "auto")
+    with pytest.raises(RunInUse, match=f"saved/a is in use by the run in {tmp_path}/x/a; choose another --name"):
+        held(second, given)
+    for lock in prepared.locks:
+        run_module.os.close(lock)
+    with pytest.raises(UsageError, match=f"saved/a holds the checkpoints of the run in {tmp_path}/x/a; .*\\.owner"):
+        held(second, given)
+    assert not second.exists
+    assert not second.is_live()
+    held(first, given)
+    held(second, f"checkpoint.dir={tmp_path / 'others'}")
+    assert second.exists
+
+
+def test_checkpoints_in_the_run_folder_need_no_owner(tmp_path: Path) -> None:
+    """The run folder can be copied and moved: nothing in it says where it was."""
+    folder = RunFolder(tmp_path / "a")
+    held(folder)
+    assert list(folder.checkpoints.iterdir()) == []
+
+
+def test_a_folder_of_checkpoints_that_cannot_be_made_is_a_sentence(tmp_path: Path) -> None:
+    """A file in its place: the path and the option."""
+    (tmp_path / "saved").write_text("")
+    with pytest.raises(StorageError, match="choose another --checkpoint-dir"):
+        held(RunFolder(tmp_path / "a"), f"checkpoint.dir={tmp_path / 'saved'}")

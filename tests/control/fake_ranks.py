@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from plt_tui.protocol.commands import Command, status_of
-from plt_tui.protocol.events import Checkpoint, Done, Failed, RankStatus, Run, Step
+from plt_tui.protocol.events import Checkpoint, Done, Failed, RankStatus, Run, Sample, Step
 from plt_tui.protocol.link import RankEnd
 from plt_tui.protocol.rank import RankSpec
 
@@ -41,7 +41,7 @@ def _run(spec: RankSpec, start: int, target: int) -> Run:
         target_step=target,
         start_step=start,
         resumed_from=spec.resume,
-        environment={"edits": spec.edits, "attempt": spec.attempt, "paused": spec.paused, "threads": spec.threads},
+        environment={"edits": spec.edits, "attempt": _attempt(spec), "paused": spec.paused, "threads": spec.threads},
     )
 
 
@@ -49,9 +49,22 @@ def _say(spec: RankSpec, link: RankEnd, doing: str) -> None:
     link.send(RankStatus(time=time.time(), rank=spec.rank, pid=os.getpid(), doing=doing))
 
 
+def _attempt(spec: RankSpec) -> int:
+    """Starts of the ranks in this folder before this one: each has a meeting file of its own, which leaves a mark here."""
+    marks = Path(spec.run_dir) / "attempts"
+    marks.mkdir(exist_ok=True)
+    (marks / Path(spec.meeting_file).name).touch()
+    return len(list(marks.iterdir())) - 1
+
+
+def _left(spec: RankSpec) -> Path:
+    """The file by which rank 0 tells the others of its attempt that it has left."""
+    return Path(f"{spec.meeting_file}-left")
+
+
 def _follow(spec: RankSpec) -> int:
     """What every rank but rank 0 does: wait until rank 0 has left its file."""
-    while not (Path(spec.run_dir) / f"left-{spec.attempt}").exists():
+    while not _left(spec).exists():
         time.sleep(PACE_S)
     return 0
 
@@ -64,6 +77,7 @@ class _Leader:
         self.act = act
         self.paused = spec.paused
         self.stopped = False
+        self.reason = "1 -> 2"
 
     def train(self) -> int:
         self.link.send(_run(self.spec, self.step, self.target))
@@ -79,7 +93,7 @@ class _Leader:
         self.link.send(
             Done(time=time.time(), rank=0, step=self.step, finished=not self.stopped, weights_sha256=f"sha of {self.step}")
         )
-        (Path(self.spec.run_dir) / f"left-{self.spec.attempt}").touch()
+        _left(self.spec).touch()
         return 0
 
     def answer(self, command: Command) -> None:
@@ -90,7 +104,7 @@ class _Leader:
         self.stopped = self.stopped or command.name == "stop"
         if command.name == "checkpoint":
             self.link.send(Checkpoint(time=time.time(), step=self.step, path=f"checkpoints/step-{self.step:08d}"))
-        self.link.send(replace(status_of(command, "applied", first, "1 -> 2"), time=time.time()))
+        self.link.send(replace(status_of(command, "applied", first, self.reason), time=time.time()))
 
 
 def _play(spec: RankSpec, link: RankEnd, target: int, start: int = 0, act: Act | None = None) -> int:
@@ -122,7 +136,7 @@ def trains_on(spec: RankSpec, link: RankEnd) -> int:
 def raises_once(spec: RankSpec, link: RankEnd) -> int:
     """Raise at step 5 of the first attempt, reach the target in the second."""
     return _play(
-        spec, link, TARGET, act=lambda step: _fail(spec, link, "boom \x1b[2J") if (spec.attempt, step) == (0, 5) else None
+        spec, link, TARGET, act=lambda step: _fail(spec, link, "boom \x1b[2J") if (_attempt(spec), step) == (0, 5) else None
     )
 
 
@@ -133,7 +147,7 @@ def raises_at_step_5(spec: RankSpec, link: RankEnd) -> int:
 
 def raises_ever_later(spec: RankSpec, link: RankEnd) -> int:
     """Raise in every attempt, one step later each time."""
-    return _play(spec, link, TARGET, act=lambda step: _fail(spec, link, "boom") if step == 5 + spec.attempt else None)
+    return _play(spec, link, TARGET, act=lambda step: _fail(spec, link, "boom") if step == 5 + _attempt(spec) else None)
 
 
 def has_no_data(spec: RankSpec, link: RankEnd) -> int:
@@ -145,10 +159,10 @@ def has_no_data(spec: RankSpec, link: RankEnd) -> int:
 def loses_its_peer(spec: RankSpec, link: RankEnd) -> int:
     """In the first attempt rank 0's collective breaks at step 3, because rank 1 is killed."""
     going = Path(spec.run_dir) / "going"
-    if spec.attempt == 0 and spec.rank == 1:
+    if _attempt(spec) == 0 and spec.rank == 1:
         going.touch()
         os.kill(os.getpid(), signal.SIGKILL)
-    if spec.attempt == 0:
+    if _attempt(spec) == 0:
         while not going.exists():
             time.sleep(PACE_S)
         link.send(_run(spec, 0, TARGET))
@@ -169,7 +183,7 @@ def crashes_once_paused(spec: RankSpec, link: RankEnd) -> int:
         signal.signal(signal.SIGSEGV, signal.SIG_DFL)
         os.kill(os.getpid(), signal.SIGSEGV)
 
-    if spec.rank != 0 or spec.attempt > 0:
+    if spec.rank != 0 or _attempt(spec) > 0:
         return _play(spec, link, FOREVER)
     leader = _Leader(spec, link, FOREVER)
     answer = leader.answer
@@ -185,7 +199,7 @@ def crashes_once_paused(spec: RankSpec, link: RankEnd) -> int:
 
 def dies_with_unanswered_commands(spec: RankSpec, link: RankEnd) -> int:
     """In the first attempt take a command and die without a word about it; answer everything in the second."""
-    if spec.rank != 0 or spec.attempt > 0:
+    if spec.rank != 0 or _attempt(spec) > 0:
         return _play(spec, link, FOREVER)
     link.send(_run(spec, 0, FOREVER))
     while not link.take(0.05):
@@ -203,7 +217,7 @@ def floods(spec: RankSpec, link: RankEnd) -> int:
     for number in range(1, FLOOD + 1):
         link.send(replace(template, step=number))
     link.send(Done(time=time.time(), rank=0, step=FLOOD, finished=True))
-    (Path(spec.run_dir) / f"left-{spec.attempt}").touch()
+    _left(spec).touch()
     return 0
 
 
@@ -214,6 +228,48 @@ def is_deaf(spec: RankSpec, link: RankEnd) -> int:
         link.send(_step(1))
     while True:
         time.sleep(1.0)
+
+
+def saves_slowly(spec: RankSpec, link: RankEnd) -> int:
+    """Train on; a stop is in force once the file "saved" is there."""
+    if spec.rank != 0:
+        return _play(spec, link, FOREVER)
+    leader = _Leader(spec, link, FOREVER)
+    answer = leader.answer
+
+    def answer_once_saved(command: Command) -> None:
+        while command.name == "stop" and not (Path(spec.run_dir) / "saved").exists():
+            time.sleep(PACE_S)
+        answer(command)
+
+    leader.answer = answer_once_saved  # type: ignore[method-assign]
+    return leader.train()
+
+
+def cannot_save(spec: RankSpec, link: RankEnd) -> int:
+    """Train on; at a stop the disk is full."""
+    if spec.rank != 0:
+        return _play(spec, link, FOREVER)
+    leader = _Leader(spec, link, FOREVER)
+    leader.answer = lambda command: _fail(spec, link, "disk full", exit_code=5)  # type: ignore[method-assign]
+    return leader.train()
+
+
+def hangs_after_done(spec: RankSpec, link: RankEnd) -> int:
+    """Reach the target, say so, and hang in a library's shutdown."""
+    _play(spec, link, TARGET)
+    while True:
+        time.sleep(1.0)
+
+
+def speaks_in_escapes(spec: RankSpec, link: RankEnd) -> int:
+    """Write a sample that a terminal would act on, train on, and answer with an escape too."""
+    if spec.rank != 0:
+        return _play(spec, link, FOREVER)
+    link.send(Sample(time=time.time(), step=0, prompt="a\x1b[2J", text="b\n\x9b31m\u202e"))
+    leader = _Leader(spec, link, FOREVER)
+    leader.reason = "1 -> \x1b]0;owned\x07"
+    return leader.train()
 
 
 def never_begins(spec: RankSpec, link: RankEnd) -> int:

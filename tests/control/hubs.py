@@ -23,11 +23,14 @@ DEADLINE_S = 20.0
 EventT = TypeVar("EventT", bound=Event)
 
 
-def new_hub(folder: RunFolder, entry: str, *, ranks: int = 2, resume: str = "auto", **control: Any) -> Hub:
+def new_hub(
+    folder: RunFolder, entry: str, *, ranks: int = 2, resume: str = "auto", resume_step: int | None = None, **control: Any
+) -> Hub:
     """A hub whose ranks play `entry`."""
     config = RunConfig(control=ControlSection(**control))
     placement = Placement(devices=("cpu",) * ranks, threads=1)
-    return Hub(folder, config, HubOptions(placement=placement, resume=resume, entry=f"tests.control.fake_ranks:{entry}"))
+    entry = f"tests.control.fake_ranks:{entry}"
+    return Hub(folder, config, HubOptions(placement=placement, resume=resume, resume_step=resume_step, entry=entry))
 
 
 async def until(is_so: Callable[[], bool]) -> None:

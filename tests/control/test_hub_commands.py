@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from plt_tui.control.folder import RunFolder
-from plt_tui.control.record import read_journal
-from plt_tui.errors import UsageError
+from plt_tui.control.record import read_feed, read_journal
+from plt_tui.errors import StorageError, UsageError
 from plt_tui.protocol.commands import Command, new_command
-from plt_tui.protocol.events import CommandStatus, Failed, Run
+from plt_tui.protocol.events import Alert, CommandStatus, Failed, Run, Sample
 from tests.control.hubs import (
     asked,
     end_of,
@@ -212,3 +212,128 @@ def test_edits_and_numbering_go_on_in_the_next_session(hub_folder: RunFolder) ->
     assert seqs == sorted(set(seqs))
     assert second.feed.state.end is not None
     assert second.feed.state.phase == "finished"
+
+
+def test_a_chosen_older_checkpoint_leaves_later_edits_behind(hub_folder: RunFolder) -> None:
+    """What was set after its step is not set again; the record says who went back, and a crash afterwards changes nothing."""
+    first = new_hub(hub_folder, "trains_on")
+
+    async def scenario() -> None:
+        async with running(first) as session:
+            await until(is_training(first))
+            await asked(first, "set", name="lr", value=0.5)
+            await until(lambda: first.feed.state.step > first.feed.state.edits[0].step + 1)
+            await asked(first, "set", name="lr", value=0.25)
+            await asked(first, "stop")
+            await session
+
+    play(scenario())
+    kept, left = first.feed.state.edits
+    second = new_hub(hub_folder, "trains_on", resume="/c/step-00000001", resume_step=kept.step - 1)
+
+    async def resumed() -> None:
+        async with running(second):
+            await until(is_training(second))
+            os.kill(rank_pid(second, 1), signal.SIGKILL)
+            await until(lambda: phases(second).count("restarting") == 1 and phases(second)[-1] == "running")
+
+    play(resumed())
+    given = [[edit["id"] for edit in run.environment["edits"]] for run in said(second, Run)[-2:]]
+    assert given == [[kept.id], [kept.id]]
+    (rewind,) = [event for event in read_journal(hub_folder) if isinstance(event, CommandStatus) and event.name == "rewind"]
+    assert (rewind.status, rewind.step, rewind.reason) == ("applied", kept.step - 1, "/c/step-00000001")
+    assert read_feed(hub_folder).state.edits == (kept,)
+    assert left.step > kept.step
+
+
+def test_a_checkpoint_that_is_not_in_the_past_leaves_nothing_behind(hub_folder: RunFolder) -> None:
+    """A run that begins from another run's checkpoint has no past to leave."""
+    hub = new_hub(hub_folder, "trains", resume="/other/step-00000007", resume_step=7)
+    assert finish(hub) == 0
+    assert said(hub, CommandStatus) == []
+
+
+def test_texts_are_made_safe_where_they_enter(hub_folder: RunFolder) -> None:
+    """Samples, remarks, actors and answers are safe to print; a prompt stays what was asked, because the model reads it."""
+    hub = new_hub(hub_folder, "speaks_in_escapes")
+
+    async def scenario() -> None:
+        async with running(hub):
+            await until(is_training(hub))
+            await hub.submit(new_command("note", {"text": "a\x1b[2J"}, actor="ctl \x9b"))
+            await asked(hub, "set", name="prompt", value="b\x07")
+
+    play(scenario())
+    (sample,) = said(hub, Sample)
+    assert (sample.prompt, sample.text) == ("a\\x1b[2J", "b\n\\x9b31m\\u202e")
+    (note, *_) = [status for status in said(hub, CommandStatus) if status.name == "note"]
+    assert (note.args, note.actor) == ({"text": "a\\x1b[2J"}, "ctl \\x9b")
+    answer = said(hub, CommandStatus)[-1]
+    assert (answer.args["value"], answer.reason) == ("b\x07", "1 -> \\x1b]0;owned\\x07")
+    for path in (hub_folder.journal, hub_folder.samples):
+        written = path.read_text()
+        assert "\\u001b" not in written
+        assert "\x9b" not in written
+
+
+def test_what_cannot_be_written_down_is_not_done(hub_folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a full disk an edit would be missing from the record: it is refused. A stop is taken: it is the way out."""
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    hub = new_hub(hub_folder, "trains_on")
+
+    async def scenario() -> None:
+        async with running(hub) as session:
+            await until(is_training(hub))
+            with monkeypatch.context() as disk:
+                disk.setattr(hub._recorder._journal, "write", full)
+                command = new_command("set", {"name": "lr", "value": 0.5})
+                with pytest.raises(StorageError, match="set: the journal cannot be written"):
+                    await hub.submit(command)
+                assert status_of(hub, command) == "unknown"
+                await asked(hub, "stop")
+                assert await session == 143
+
+    play(scenario())
+    assert hub.feed.state.edits == ()
+
+
+def test_a_command_that_was_refused_by_the_disk_can_be_sent_again(
+    hub_folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the same id, once there is room: it is not taken for a repeat."""
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    hub = new_hub(hub_folder, "trains_on")
+
+    async def scenario() -> None:
+        async with running(hub):
+            await until(is_training(hub))
+            command = new_command("set", {"name": "lr", "value": 0.5})
+            with monkeypatch.context() as disk:
+                disk.setattr(hub._recorder._journal, "write", full)
+                with pytest.raises(StorageError):
+                    await hub.submit(command)
+            assert [alert.topic for alert in said(hub, Alert)] == ["record"]
+            await hub.submit(command)
+            await until(lambda: status_of(hub, command) == "applied")
+
+    play(scenario())
+
+
+def test_a_full_disk_does_not_close_the_doors(hub_folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`run.json` cannot tell where they are; the run goes on, and its views are told why."""
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    hub = new_hub(hub_folder, "trains")
+    monkeypatch.setattr(hub._folder, "write_info", full)
+    with contextlib.closing(hub._recorder):
+        hub.update_info(socket="/s", metrics_url="")
+    assert hub.info.socket == "/s"
+    assert hub.feed.state.alerts["record"].text == "run.json cannot be written: No space left on device"

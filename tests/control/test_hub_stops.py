@@ -10,6 +10,7 @@ import time
 import psutil
 import pytest
 
+from plt_tui.control import hub as hub_module
 from plt_tui.control import restart as restart_module
 from plt_tui.control.folder import RunFolder
 from plt_tui.errors import UsageError
@@ -93,13 +94,13 @@ def test_a_signal_before_training_ends_at_once(hub_folder: RunFolder, interrupt:
             assert await session == exit_code
 
     play(scenario())
-    assert "before training began" in end_of(hub).reason
+    assert "while no rank was training" in end_of(hub).reason
 
 
 def test_a_signal_between_two_attempts_ends_at_once(hub_folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     """While the hub waits to start the ranks again there is nothing to save either, and no rank starts afterwards."""
     monkeypatch.setattr(restart_module, "FIRST_BACKOFF_S", 1000.0)
-    hub = new_hub(hub_folder, "raises_once")
+    hub = new_hub(hub_folder, "raises_once", grace_s=1000.0)
 
     async def scenario() -> None:
         async with running(hub) as session:
@@ -108,6 +109,7 @@ def test_a_signal_between_two_attempts_ends_at_once(hub_folder: RunFolder, monke
             assert await session == 130
 
     play(scenario())
+    assert "stopping" not in phases(hub)
     assert [run.environment["attempt"] for run in said(hub, Run)] == [0]
 
 
@@ -143,7 +145,7 @@ def test_a_stop_asked_before_training_ends_at_once(hub_folder: RunFolder) -> Non
 
     play(scenario())
     assert phases(hub) == ["starting"]
-    assert end_of(hub).reason == "stopped by ctl ana@box before training began; there was nothing new to save"
+    assert end_of(hub).reason == "stopped by ctl ana@box while no rank was training; there was nothing new to save"
 
 
 def test_a_command_that_nobody_answered_is_refused_at_the_end(hub_folder: RunFolder) -> None:
@@ -153,7 +155,7 @@ def test_a_command_that_nobody_answered_is_refused_at_the_end(hub_folder: RunFol
     async def scenario() -> None:
         async with running(hub) as session:
             await until(is_training(hub))
-            pause, stop = new_command("pause"), new_command("stop")
+            pause, stop = new_command("pause"), new_command("stop", {"now": True})
             await hub.submit(pause)
             await hub.submit(stop)
             assert await session == 143
@@ -162,6 +164,84 @@ def test_a_command_that_nobody_answered_is_refused_at_the_end(hub_folder: RunFol
     play(scenario())
     end = end_of(hub)
     assert "not saved within 0.2 s (control.grace_s); there is no checkpoint" in end.reason
+
+
+def test_a_stop_that_a_person_asked_for_may_take_its_time(hub_folder: RunFolder) -> None:
+    """control.grace_s is for signals, behind which a scheduler waits with its kill; the long save of a big model goes on."""
+    hub = new_hub(hub_folder, "saves_slowly", grace_s=0.05)
+
+    async def scenario() -> None:
+        async with running(hub) as session:
+            await until(is_training(hub))
+            await hub.submit(new_command("stop", actor="ctl ana@box"))
+            await asyncio.sleep(0.3)
+            assert not session.done()
+            (hub_folder.path / "saved").touch()
+            assert await session == 143
+
+    play(scenario())
+    assert end_of(hub).weights_sha256 != ""
+
+
+def test_a_signal_limits_a_stop_that_a_person_asked_for(hub_folder: RunFolder) -> None:
+    """From the signal on the grace time counts."""
+    hub = new_hub(hub_folder, "is_deaf", grace_s=0.2)
+
+    async def scenario() -> None:
+        async with running(hub) as session:
+            await until(is_training(hub))
+            await hub.submit(new_command("stop"))
+            hub.stop_by_signal(interrupt=True)
+            assert await session == 143
+
+    play(scenario())
+    assert end_of(hub).reason.startswith("stopped by signal SIGINT; not saved within 0.2 s (control.grace_s)")
+
+
+def test_whoever_will_not_wait_for_the_save_says_now(hub_folder: RunFolder) -> None:
+    """While a run is stopping a stop `now` ends it at once, and nothing else is taken."""
+    hub = new_hub(hub_folder, "is_deaf", grace_s=1000.0)
+
+    async def scenario() -> None:
+        async with running(hub) as session:
+            await until(is_training(hub))
+            await hub.submit(new_command("stop", actor="ctl ana@box"))
+            for verb, args in (("stop", {}), ("stop", {"now": False}), ("pause", {})):
+                with pytest.raises(UsageError, match="the run is ending or has ended"):
+                    await hub.submit(new_command(verb, args))
+            now = new_command("stop", {"now": True}, actor="ctl bob@box")
+            await hub.submit(now)
+            assert await session == 143
+            assert status_of(hub, now) == "applied"
+
+    play(scenario())
+    assert end_of(hub).reason == "stopped by ctl bob@box at once; the last steps were not saved"
+
+
+def test_a_stop_that_cannot_save_is_a_storage_failure(hub_folder: RunFolder) -> None:
+    """Nobody may take it for a stop with a checkpoint: failed, exit code 5."""
+    hub = new_hub(hub_folder, "cannot_save")
+
+    async def scenario() -> None:
+        async with running(hub) as session:
+            await until(is_training(hub))
+            hub.stop_by_signal(interrupt=False)
+            assert await session == 5
+
+    play(scenario())
+    end = end_of(hub)
+    assert (end.phase, end.exit_code, end.reason) == ("failed", 5, "disk full")
+
+
+def test_a_rank_that_hangs_after_its_last_word_does_not_keep_the_run(
+    hub_folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All have said that they are done: the run is finished, and what still hangs is killed."""
+    monkeypatch.setattr(hub_module, "EXIT_PATIENCE_S", 0.2)
+    hub = new_hub(hub_folder, "hangs_after_done", max_restarts=0)
+    assert finish(hub) == 0
+    end = end_of(hub)
+    assert (end.phase, end.step, end.weights_sha256) == ("finished", 12, "sha of 12")
 
 
 def test_nothing_is_taken_after_the_end(hub_folder: RunFolder) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -81,6 +82,33 @@ def test_a_flood_is_cut_and_counted(path: Path) -> None:
     assert sum(len(line[3]) + 1 for line in lines) <= MAX_READ_BYTES
     assert lines[-1][3] == f"{count - 1:09d}"
     assert len(lines) + dropped == count
+
+
+def test_a_flood_is_not_held_in_memory(path: Path) -> None:
+    """A rank that wrote 16 MB between two looks costs the hub a few times MAX_READ_BYTES, and all lines are accounted for."""
+    line, count = b"x" * 1023 + b"\n", 16 * 1024
+    append(path, line * count)
+    tail = LogTail(path, "rank 0", from_end=False)
+    tracemalloc.start()
+    lines, dropped = tail.read(1.0)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(lines) + dropped == count
+    assert len(lines) == MAX_READ_BYTES // len(line)
+    assert peak < 8 * MAX_READ_BYTES
+
+
+def test_lines_are_counted_across_what_is_left_out(path: Path) -> None:
+    """A line begun before a flood, the flood, and what comes after it: shown or counted, each once."""
+    tail = LogTail(path, "rank 0", from_end=False)
+    append(path, b"begun ")
+    assert tail.read(1.0) == ([], 0)
+    flood = b"y" * 99 + b"\n"
+    append(path, b"before\n" + flood * (2 * MAX_READ_BYTES // 100) + b"last")
+    lines, dropped = tail.read(1.0)
+    append(path, b" line\n")
+    assert len(lines) + dropped == 1 + 2 * MAX_READ_BYTES // 100
+    assert texts(tail) == ["last line"]
 
 
 def test_an_endless_line_does_not_fill_the_memory(path: Path) -> None:

@@ -225,7 +225,7 @@ def test_a_full_disk_is_told_once_and_cleared_once(folder: RunFolder) -> None:
     with recorder(folder, errors) as opened:
         (disk,) = fill(opened, "journal")
         for number in range(3):
-            assert opened.record(note(str(number))).seq == number + 1
+            assert opened.record(note(str(number))).seq == 0  # the caller learns that it is not on disk
         assert errors == ["No space left on device: the record is incomplete; free some space"]
         disk.room = 1 << 20
         opened.record(note("3"))

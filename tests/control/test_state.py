@@ -204,6 +204,17 @@ def test_applied_changes_become_edits_once() -> None:
     )
 
 
+def test_a_rewind_leaves_later_edits_behind() -> None:
+    """Those of the past that the run goes on from stay, that of the very next step too; a restart leaves all."""
+    edits = [replace(status(str(number), "applied", "set", name="lr", value=0.5), step=number) for number in (4, 5, 6, 9)]
+    rewind = replace(status("r", "applied", "rewind", step=4), step=4)
+    assert [edit.id for edit in folded(*edits, rewind).edits] == ["4", "5"]
+    assert [edit.id for edit in folded(*edits, replace(rewind, status="requested")).edits] == ["4", "5", "6", "9"]
+    assert [edit.id for edit in folded(*edits, replace(RUN, start_step=4)).edits] == ["4", "5", "6", "9"]
+    undone = replace(status("u", "applied", "undo", edit="4"), step=8)
+    assert folded(*edits, undone, rewind).edits == folded(*edits[:2]).edits
+
+
 def test_an_edit_has_the_parsed_value() -> None:
     """What `ctl` sent as text is the number that the ranks computed with."""
     betas = status("a", "applied", "set", name="betas", value="0.9, 0.99")

@@ -62,7 +62,7 @@ def spec(tmp_path: Path) -> RankSpec:
         world_size=1,
         device="cpu",
         threads=3,
-        attempt=0,
+        meeting_file=str(tmp_path / ".meeting"),
         hub_pid=os.getpid(),
     )
 
@@ -213,9 +213,9 @@ def test_ranks_can_be_started_again(spec: RankSpec) -> None:
     """An attempt leaves nothing that the next one trips over."""
 
     async def scenario(supervisor: Supervisor, listener: Listener) -> None:
-        for attempt in range(2):
+        for _ in range(2):
             listener.exits.clear()
-            supervisor.start(specs_of(replace(spec, attempt=attempt), "says_how_it_lives", 2))
+            supervisor.start(specs_of(spec, "says_how_it_lives", 2))
             await until(lambda: len(listener.exits) == 2)
             await supervisor.kill()
 

@@ -28,6 +28,7 @@ GOOD: list[tuple[str, dict[str, Any]]] = [
     ("set", {"name": "lr", "value": 0.001}),
     ("set", {"name": "lr", "value": "0.5", "mode": "scale"}),
     ("set", {"name": "eval_every", "value": 0}),
+    ("set", {"name": "betas", "value": [0.9, 0.95]}),
     ("undo", {}),
     ("undo", {"edit": "abc"}),
     ("checkpoint", {}),
@@ -68,6 +69,8 @@ def test_the_table_above_has_every_verb() -> None:
         ("note", {"text": ""}, "note: text is missing"),
         ("stop", {"now": "false"}, "stop: now is true or false, not 'false'"),
         ("stop", {"now": 1}, "stop: now is true or false, not 1"),
+        ("note", {"text": {"a": 1}}, "note: text must be text, a number, true or false, or a list of these"),
+        ("set", {"name": "betas", "value": [[0.1], 0.2]}, "set: value must be text, a number"),
     ],
 )
 def test_a_bad_command_is_refused_with_what_would_be_right(name: str, args: dict[str, Any], said: str) -> None:
@@ -117,6 +120,7 @@ def test_every_name_of_the_pattern_is_one_visible_path_component(name: str) -> N
         ({"id": "", "name": "pause"}, "a command needs id"),
         ({"id": "x" * 65, "name": "pause"}, "1 to 64 characters"),
         ({"id": 7, "name": "pause"}, "a command needs id"),
+        ({"id": "a\x1b[2J", "name": "pause"}, r"command id 'a\\x1b\[2J': use printable characters"),
         ({"id": "x", "name": 7}, "name"),
         ({"id": "x", "name": "pause", "args": []}, "args"),
         ({"id": "x", "name": "pause", "args": None}, "args"),

@@ -243,7 +243,9 @@ async def test_no_hub_is_an_error_with_a_next_action(path: Path, is_stale: bool)
 
 
 @pytest.mark.parametrize(
-    ("text", "reason"), [("x" * 70_000, "too long"), (float("nan"), "cannot be sent"), ("\ud800", "cannot be sent")], ids=str
+    ("text", "reason"),
+    [("x" * 70_000, "too long"), (float("nan"), "cannot be written down"), ("\ud800", "cannot be written down")],
+    ids=str,
 )
 async def test_what_the_hub_would_not_take_is_not_sent(path: Path, text: object, reason: str) -> None:
     """A note beyond 64 KiB, NaN and lone surrogates are refused here, and the connection stays good."""
