@@ -213,8 +213,12 @@ class Hub:
         stamped = event if event.time else replace(event, time=time.time())
         self.feed.publish(self._recorder.record(stamped))
 
-    def on_rank_event(self, rank: int, event: Event) -> None:
-        """A rank said something."""
+    def on_rank_events(self, rank: int, events: list[Event]) -> None:
+        """A rank said something, in this order."""
+        for event in events:
+            self._on_rank_event(rank, event)
+
+    def _on_rank_event(self, rank: int, event: Event) -> None:
         # A command's arguments stay as they are: a prompt is what the model is asked, not only what a terminal shows.
         event = replace(cleaned(event), args=event.args) if isinstance(event, CommandStatus) else cleaned(event)
         match event:

@@ -28,8 +28,8 @@ LAST_WORDS_S = 1.0
 class Listener(Protocol):
     """Who is told; all calls come in the event loop."""
 
-    def on_rank_event(self, rank: int, event: Event) -> None:
-        """A rank said something."""
+    def on_rank_events(self, rank: int, events: list[Event]) -> None:
+        """A rank said something, in this order."""
 
     def on_rank_exit(self, rank: int, exit_code: int) -> None:
         """A rank's process ended, and everything it said has been delivered."""
@@ -97,8 +97,8 @@ class Supervisor:
         process = self._context.Process(target=rank_process, args=(spec, queues), name=f"plt-tui rank {spec.rank}")
         number = spec.rank
 
-        def heard(event: Event) -> None:
-            loop.call_soon_threadsafe(self._listener.on_rank_event, number, event)
+        def heard(events: list[Event]) -> None:
+            loop.call_soon_threadsafe(self._listener.on_rank_events, number, events)
 
         def emptied() -> None:
             loop.call_soon_threadsafe(drained.set)

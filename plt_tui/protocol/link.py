@@ -15,6 +15,7 @@ import contextlib
 import os
 import queue
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.context import SpawnContext
@@ -23,10 +24,13 @@ from typing import TYPE_CHECKING
 
 from plt_tui.protocol import commands, events
 from plt_tui.protocol.commands import Command
-from plt_tui.protocol.events import Event
+from plt_tui.protocol.events import Event, Step
 
 if TYPE_CHECKING:
     ByteQueue = Queue[bytes]
+
+GATHER_S = 0.2
+"""Longest that a step waits for the next one before both are said."""
 
 HUB_GONE_EXIT_CODE = 70
 """Exit code of a rank that found its hub dead (EX_SOFTWARE of sysexits.h): nobody is left to read it but a shell."""
@@ -60,9 +64,9 @@ def _close_end(byte_queue: ByteQueue, end: str) -> None:
 class HubEnd:
     """The hub's end of one rank's link. `send` from the event loop's thread; callbacks come on the reader's thread."""
 
-    def __init__(self, queues: Queues, on_event: Callable[[Event], None], on_end: Callable[[], None]) -> None:
+    def __init__(self, queues: Queues, on_events: Callable[[list[Event]], None], on_end: Callable[[], None]) -> None:
         self._queues = queues
-        self._on_event = on_event
+        self._on_events = on_events
         self._on_end = on_end
         self.num_events = 0
         """Events read so far, by the reader's thread."""
@@ -88,27 +92,54 @@ class HubEnd:
     def _read(self) -> None:
         while True:
             try:
-                line = self._queues.events.get()
+                lines = self._queues.events.get().split(b"\n")
             except (EOFError, OSError):
                 break
-            self._on_event(events.decode(line))
-            self.num_events += 1
+            self._on_events([events.decode(line) for line in lines])
+            self.num_events += len(lines)
         self._on_end()
 
 
 class RankEnd:
-    """A rank's end of its link. `send` from any thread; commands are taken by the main thread only."""
+    """A rank's end of its link. `send` from any thread; commands are taken by the main thread only.
+
+    Every message wakes two threads here and two in the hub, on cores that the ranks need. Steps are therefore gathered for up
+    to GATHER_S; anything else goes at once and takes the gathered steps along, so the order stays.
+    """
 
     def __init__(self, queues: Queues) -> None:
         self._queues = queues
+        self._gathered: list[bytes] = []
+        self._sent_at = 0.0
+        self._sending = threading.Lock()
+        self._has_late = threading.Event()
+        threading.Thread(target=self._send_late, name="late-steps", daemon=True).start()
         self._inbox: queue.SimpleQueue[Command] = queue.SimpleQueue()
         _close_end(queues.commands, "_writer")
         _close_end(queues.events, "_reader")
         threading.Thread(target=self._read, name="commands", daemon=True).start()
 
     def send(self, event: Event) -> None:
-        """Say `event` to the hub; never waits."""
-        self._queues.events.put(events.encode(event))
+        """Say `event` to the hub; never waits for it."""
+        with self._sending:
+            self._gathered.append(events.encode(event))
+            if not isinstance(event, Step) or time.monotonic() - self._sent_at >= GATHER_S:
+                self._flush()
+            else:
+                self._has_late.set()
+
+    def _send_late(self) -> None:
+        """Say what was gathered when nothing else comes to take it along."""
+        while self._has_late.wait():
+            time.sleep(GATHER_S)
+            with self._sending:
+                self._has_late.clear()
+                if self._gathered:
+                    self._flush()
+
+    def _flush(self) -> None:
+        self._queues.events.put(b"\n".join(self._gathered))
+        self._gathered, self._sent_at = [], time.monotonic()
 
     def take(self, wait_s: float = 0.0) -> list[Command]:
         """All commands that have arrived, oldest first; waits at most `wait_s` for the first one."""
@@ -122,6 +153,9 @@ class RankEnd:
 
     def close(self) -> None:
         """Wait until everything said has been written, then close."""
+        with self._sending:
+            if self._gathered:
+                self._flush()
         self._queues.events.close()
         self._queues.events.join_thread()
 

@@ -35,10 +35,10 @@ class Listener:
         self.heard_at_exit: dict[int, int] = {}
         self.threads: set[threading.Thread] = set()
 
-    def on_rank_event(self, rank: int, event: Event) -> None:
+    def on_rank_events(self, rank: int, events: list[Event]) -> None:
         """A rank said something."""
         self.threads.add(threading.current_thread())
-        self.heard.append((rank, event))
+        self.heard.extend((rank, event) for event in events)
 
     def on_rank_exit(self, rank: int, exit_code: int) -> None:
         """A rank ended."""
