@@ -32,6 +32,7 @@ from plt_tui.training.optimizer import StepHyper, build_optimizer, load_state_te
 from plt_tui.training.ranks import Ranks
 from plt_tui.training.seeds import stream_seed
 
+_TARGETS = {"steps", "epochs", "tokens"}
 DEFAULT_STEPS = 1000
 """Length of a run whose config names neither steps nor epochs nor tokens."""
 
@@ -237,7 +238,8 @@ class Trainer:
             "torch": str(torch.__version__),
             "run.seed": config.run.seed,
             "model.dropout": config.model.dropout,
-            **{f"train.{key}": value for key, value in config.train.model_dump(mode="json").items()},
+            "target_step": self.target_step,  # the schedule's end, however `[train]` asked for it
+            **{f"train.{key}": value for key, value in config.train.model_dump(mode="json", exclude=_TARGETS).items()},
             **{f"optim.{key}": value for key, value in config.optim.model_dump(mode="json").items()},
         }
 

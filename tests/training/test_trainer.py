@@ -106,13 +106,19 @@ def test_a_lost_cursor_would_be_noticed(dataset: Dataset, tmp_path: Path) -> Non
         (("optim.lr=1e-3",), "optim.lr 0.003 -> 0.001"),
         (("train.batch_size=2",), "train.batch_size 4 -> 2"),
         (("model.dropout=0.1",), "model.dropout 0.0 -> 0.1"),
-        (("train.steps=24",), "train.steps 12 -> 24"),
+        (("train.steps=24",), "target_step 12 -> 24"),
     ],
 )
 def test_an_inexact_resume_says_why(dataset: Dataset, tmp_path: Path, sets: tuple[str, ...], reason: str) -> None:
     """Whatever changes the bits is named."""
     folder = trainer_of(dataset).save_checkpoint(tmp_path)
     assert reason in trainer_of(dataset, *sets).load_checkpoint(folder)
+
+
+def test_the_same_target_in_other_words_is_exact(dataset: Dataset, tmp_path: Path) -> None:
+    """What counts is where the schedule ends, not which key said so."""
+    folder = trainer_of(dataset).save_checkpoint(tmp_path)
+    assert trainer_of(dataset, "train.steps=0", f"train.tokens={12 * 4 * 16}").load_checkpoint(folder) == []
 
 
 def test_a_checkpoint_of_another_shape_is_refused(dataset: Dataset, tmp_path: Path) -> None:
