@@ -228,3 +228,19 @@ def test_no_bare_except() -> None:
         if isinstance(node, ast.ExceptHandler) and node.type is None
     ]
     assert bare == []
+
+
+def test_the_readme_names_every_module() -> None:
+    """The tree in the README has a line for each file of the package, at its depth, and none for a file that is not there."""
+    tree = (ROOT / "README.md").read_text().split("## The tree")[1].split("```")[1]
+    listed: list[str] = []
+    folders: list[str] = []
+    for line in tree.split("\n"):
+        name = line.split()[0] if line.strip() else ""
+        depth = (len(line) - len(line.lstrip())) // 2
+        if name.endswith("/"):
+            folders[depth:] = [name]
+        elif name.endswith(".py"):
+            listed.append("".join(folders[:depth]) + name)
+    files = [path.relative_to(ROOT).as_posix() for path in (ROOT / "plt_tui").rglob("*.py") if path.name != "__init__.py"]
+    assert sorted(listed) == sorted(files)
