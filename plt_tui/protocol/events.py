@@ -18,8 +18,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, TypeVar
 
-Json = None | bool | int | float | str | list[Any] | dict[str, Any]
-
 RunPhase = Literal["starting", "preparing", "running", "paused", "stopping", "restarting", "finished", "stopped", "failed"]
 """What a run is doing, in one word. The last three are final."""
 

@@ -25,6 +25,10 @@ class Resumed:
     folder: Path | None
     inexact_because: tuple[str, ...] = ()
 
+    def own_folder(self, root: Path) -> Path | None:
+        """The folder, if it is one of the run's own checkpoints under `root` and not another run's."""
+        return _own(self.folder, root)
+
 
 def resume(trainer: Trainer, wish: str, root: Path) -> Resumed:
     """Load what `wish` asks for: "auto" (the newest whole checkpoint under `root`), "never", or the path of one. All ranks.
@@ -44,11 +48,15 @@ def _chosen_step(wish: str, root: Path) -> int:
     """The step to start from, -1 for none, once the disk is in order. Rank 0 only."""
     checkpoint.clear_leftovers(root)
     folder = _chosen(wish, root)
-    is_own = folder is not None and folder.parent == root
-    moved = checkpoint.set_aside(root, checkpoint.step_of(folder) if folder is not None and is_own else -1)
+    own = _own(folder, root)
+    moved = checkpoint.set_aside(root, checkpoint.step_of(own) if own is not None else -1)
     for path in moved:
         log.warning("set aside: %s", safe_line(path.name))
     return checkpoint.read_manifest(folder).step if folder is not None else -1
+
+
+def _own(folder: Path | None, root: Path) -> Path | None:
+    return folder if folder is not None and folder.parent == root else None
 
 
 def _chosen(wish: str, root: Path) -> Path | None:

@@ -87,8 +87,7 @@ def _train(spec: RankSpec, link: RankEnd) -> None:
             if ranks.is_first:
                 _tell_resumed(resumed, link)
                 link.send(_run_event(spec, trainer, resumed))
-            is_own = resumed.folder is not None and resumed.folder.parent == root
-            known = resumed.folder if is_own else None
+            known = resumed.own_folder(root)
             # torch and its modules are some 300 000 objects that never become garbage: no collection need look at them again.
             gc.collect()
             gc.freeze()
