@@ -38,9 +38,18 @@ LAYERS = {
     "plt_tui.errors": Layer(),
     "plt_tui.config": Layer(ours=("plt_tui.errors",), others=("pydantic", "tomli", "tomli_w")),
     "plt_tui.protocol": Layer(ours=("plt_tui.errors",)),
-    "plt_tui.data": Layer(ours=("plt_tui.errors", "plt_tui.config"), others=("numpy", "tokenizers", "pyarrow")),
-    "plt_tui.model": Layer(ours=("plt_tui.errors", "plt_tui.config"), others=("torch",)),
-    "plt_tui.training": Layer(ours=(*CORE, "plt_tui.data", "plt_tui.model"), others=("torch", "numpy", "safetensors")),
+    "plt_tui.plugins": Layer(ours=("plt_tui.errors",)),
+    "plt_tui.data": Layer(
+        ours=("plt_tui.errors", "plt_tui.config", "plt_tui.plugins"), others=("numpy", "tokenizers", "pyarrow", "zstandard")
+    ),
+    "plt_tui.model": Layer(ours=("plt_tui.errors", "plt_tui.config", "plt_tui.plugins"), others=("torch",)),
+    "plt_tui.weights": Layer(
+        ours=("plt_tui.errors", "plt_tui.config", "plt_tui.data", "plt_tui.model"), others=("torch", "numpy", "safetensors")
+    ),
+    "plt_tui.training": Layer(
+        ours=(*CORE, "plt_tui.plugins", "plt_tui.data", "plt_tui.model", "plt_tui.weights"),
+        others=("torch", "numpy", "safetensors"),
+    ),
     "plt_tui.control": Layer(ours=CORE, others=("psutil", "pynvml")),
     "plt_tui.server": Layer(ours=(*CORE, "plt_tui.control"), others=("aiohttp", "prometheus_client")),
     "plt_tui.views": Layer(ours=(*CORE, "plt_tui.control.state"), others=("rich",), lazily=("plt_tui.views.tui",)),
@@ -48,7 +57,18 @@ LAYERS = {
     "plt_tui.cli": Layer(
         ours=("plt_tui.errors", "plt_tui.config"),
         others=("typer",),
-        lazily=("plt_tui.protocol", "plt_tui.control", "plt_tui.server", "plt_tui.views", "plt_tui.data"),
+        lazily=(
+            "plt_tui.protocol",
+            "plt_tui.control",
+            "plt_tui.server",
+            "plt_tui.views",
+            "plt_tui.plugins",
+            "plt_tui.data",
+            # In the commands that compute in their own process: generate, eval, export, import.
+            "plt_tui.model",
+            "plt_tui.training",
+            "plt_tui.weights",
+        ),
     ),
     "plt_tui.__main__": Layer(ours=("plt_tui.cli",)),
     "plt_tui": Layer(),
@@ -165,7 +185,7 @@ def test_imports_follow_the_layers(module: str) -> None:
         ("plt_tui.cli.run", "from plt_tui.control.hub import Hub", False),
         ("plt_tui.cli.run", "def f():\n    from plt_tui.control.hub import Hub", True),
         ("plt_tui.cli.run", "if TYPE_CHECKING:\n    from plt_tui.control.hub import Hub", True),
-        ("plt_tui.cli.run", "if TYPE_CHECKING:\n    from plt_tui.training.worker import main", False),
+        ("plt_tui.cli.run", "from plt_tui.training.worker import main", False),
         ("plt_tui.protocol.events", "from plt_tui.config.schema import RunConfig", False),
         ("plt_tui.data.cursor", "from plt_tui import __version__", True),
     ],

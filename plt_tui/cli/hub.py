@@ -35,7 +35,13 @@ OnOpen = Callable[[Path], Awaitable[None]]
 
 
 async def serve_run(
-    folder: RunFolder, config: RunConfig, *, resume: str, entry: str | None = None, on_open: OnOpen | None = None
+    folder: RunFolder,
+    config: RunConfig,
+    *,
+    resume: str,
+    plugins: Sequence[str] = (),
+    entry: str | None = None,
+    on_open: OnOpen | None = None,
 ) -> int:
     """Run the hub of `folder` to its end, with its doors open. The caller holds the run's lock. Returns the exit code."""
     from plt_tui.control.folder import chosen_step
@@ -46,7 +52,13 @@ async def serve_run(
     from plt_tui.server.unix import serve_unix
 
     placement = place(config.parallel, usable_cores(), visible_gpus())
-    options = HubOptions(placement=placement, resume=resume, resume_step=chosen_step(resume), entry=entry or TRAINING_ENTRY)
+    options = HubOptions(
+        placement=placement,
+        resume=resume,
+        resume_step=chosen_step(resume),
+        plugins=tuple(plugins),
+        entry=entry or TRAINING_ENTRY,
+    )
     hub = Hub(folder, config, options)
     socket_path = folder.socket_path()
     loop = asyncio.get_running_loop()
@@ -80,12 +92,15 @@ def _install_signals(hub: Hub) -> None:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
 
-def start_process(folder: RunFolder, *, resume: str, locks: Sequence[int], entry: str | None = None) -> subprocess.Popen[bytes]:
+def start_process(
+    folder: RunFolder, *, resume: str, locks: Sequence[int], plugins: Sequence[str] = (), entry: str | None = None
+) -> subprocess.Popen[bytes]:
     """Start the hub in a session of its own and hand it the locks: it outlives this process and its terminal."""
     import subprocess
 
     command = [sys.executable, "-m", "plt_tui.cli.hub", str(folder.path), "--resume", resume]
     command += [f"--lock={lock}" for lock in locks]
+    command += [f"--plugin={path}" for path in plugins]
     if entry is not None:
         command += ["--entry", entry]
     descriptor = os.open(folder.logs / "hub.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
@@ -122,6 +137,7 @@ def main() -> int:
     parser.add_argument("run_dir", type=Path)
     parser.add_argument("--resume", default="auto")
     parser.add_argument("--lock", type=int, action="append", default=[], help="descriptor of a lock of the run, inherited")
+    parser.add_argument("--plugin", action="append", default=[], help="absolute path of a plug-in's file")
     parser.add_argument("--entry", default=None)
     arguments = parser.parse_args()
 
@@ -133,7 +149,8 @@ def main() -> int:
     folder = RunFolder(arguments.run_dir)
     try:
         config = from_toml(folder.config.read_text())
-        return asyncio.run(serve_run(folder, config, resume=arguments.resume, entry=arguments.entry))
+        session = serve_run(folder, config, resume=arguments.resume, plugins=arguments.plugin, entry=arguments.entry)
+        return asyncio.run(session)
     except PltTuiError as error:
         print(f"plt-tui: {error}", file=sys.stderr)  # noqa: T201  (goes to logs/hub.log)
         return error.exit_code

@@ -52,6 +52,9 @@ def run(
     checkpoint_dir: Annotated[str | None, typer.Option(help="Folder of the checkpoints (checkpoint.dir).")] = None,
     ranks: Annotated[str | None, typer.Option(help="Processes that train together (parallel.ranks).")] = None,
     name: Annotated[str | None, typer.Option(help="Name of the run (run.name).")] = None,
+    plugins: Annotated[
+        list[Path] | None, typer.Option("--plugin", metavar="FILE", help="Python file with models or datasets; repeatable.")
+    ] = None,
 ) -> None:
     """Train a model: in the terminal UI, or headless."""
     named = {
@@ -64,12 +67,28 @@ def run(
         "--ranks": ranks,
         "--name": name,
     }
-    request = _Request(config=config, named=named, gpu=gpu, serve_metrics=serve_metrics, sets=tuple(sets or ()), resume=resume)
+    request = _Request(
+        config=config,
+        named=named,
+        gpu=gpu,
+        serve_metrics=serve_metrics,
+        sets=tuple(sets or ()),
+        resume=resume,
+        plugins=plugin_files(plugins),
+    )
     prepared = _prepare(request)
     headless = no_ui or json_lines or not (sys.stdin.isatty() and sys.stdout.isatty())
     if detach:
         raise typer.Exit(_run_detached(prepared))
     raise typer.Exit(_run_headless(prepared, as_json=json_lines) if headless else _run_with_ui(prepared))
+
+
+def plugin_files(paths: list[Path] | None) -> tuple[str, ...]:
+    """The files given as `--plugin`, absolute. Raises: UsageError for one that is not there."""
+    for path in paths or ():
+        if not path.is_file():
+            raise UsageError(f"--plugin {path}: no such file: {path.absolute()}")
+    return tuple(str(path.absolute()) for path in paths or ())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +101,7 @@ class _Request:
     serve_metrics: bool
     sets: tuple[str, ...]
     resume: str | None
+    plugins: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,6 +111,7 @@ class _Prepared:
     folder: RunFolder
     loaded: LoadedConfig
     resume: str
+    plugins: tuple[str, ...]
     locks: tuple[int, ...]
     """Descriptors that hold the run for as long as they are open."""
 
@@ -109,10 +130,10 @@ def _prepare(request: _Request) -> _Prepared:
     resume = _resume_mode(request.resume, old)
     check_corpus(loaded.config.data)
     _refuse_missing_devices(loaded)
-    return _hold(old or _fresh(request, runs_dir), loaded, resume)
+    return _hold(old or _fresh(request, runs_dir), loaded, resume, request.plugins)
 
 
-def _hold(folder: RunFolder, loaded: LoadedConfig, resume: str) -> _Prepared:
+def _hold(folder: RunFolder, loaded: LoadedConfig, resume: str, plugins: tuple[str, ...]) -> _Prepared:
     """Take the run, refuse what does not go on from its past, and only then write: a refused run stays as it was."""
     from plt_tui.config.load import to_toml
     from plt_tui.config.past import checkpoint_root
@@ -128,7 +149,7 @@ def _hold(folder: RunFolder, loaded: LoadedConfig, resume: str) -> _Prepared:
             refused.callback(os.close, locks[1])
         folder.create(_with_origins(to_toml(loaded.config), loaded.origins))
         refused.pop_all()
-    return _Prepared(folder=folder, loaded=loaded, resume=resume, locks=tuple(locks))
+    return _Prepared(folder=folder, loaded=loaded, resume=resume, plugins=plugins, locks=tuple(locks))
 
 
 def _refuse_other_past(folder: RunFolder, config: RunConfig) -> None:
@@ -267,7 +288,9 @@ def _run_headless(prepared: _Prepared, *, as_json: bool) -> int:
         async def on_open(socket_path: Path) -> None:
             watching.append(view.submit(lambda: asyncio.run(watch(socket_path))))
 
-        exit_code = await serve_run(prepared.folder, prepared.loaded.config, resume=prepared.resume, on_open=on_open)
+        exit_code = await serve_run(
+            prepared.folder, prepared.loaded.config, resume=prepared.resume, plugins=prepared.plugins, on_open=on_open
+        )
         end = await asyncio.wrap_future(watching[0])
         if as_json and end is not None and exit_code != 0:
             with contextlib.suppress(OSError):
@@ -283,7 +306,7 @@ def _run_detached(prepared: _Prepared) -> int:
 
     from plt_tui.cli.hub import start_process, wait_for_socket
 
-    process = start_process(prepared.folder, resume=prepared.resume, locks=prepared.locks)
+    process = start_process(prepared.folder, resume=prepared.resume, locks=prepared.locks, plugins=prepared.plugins)
     asyncio.run(wait_for_socket(prepared.folder, process))
     name = prepared.folder.name
     echo(f"{name} trains in the background (pid {process.pid})\nwatch it: plt-tui attach {name}")
@@ -295,7 +318,7 @@ def _run_with_ui(prepared: _Prepared) -> int:
     from plt_tui.cli.hub import start_process, wait_for_socket
     from plt_tui.views.client import HubClient
 
-    process = start_process(prepared.folder, resume=prepared.resume, locks=prepared.locks)
+    process = start_process(prepared.folder, resume=prepared.resume, locks=prepared.locks, plugins=prepared.plugins)
 
     async def connect(actor: str) -> HubClient:
         return await HubClient.connect(await wait_for_socket(prepared.folder, process), actor=actor)

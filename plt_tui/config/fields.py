@@ -19,6 +19,7 @@ _BOUNDS: Mapping[str, str] = {"minimum": ">=", "exclusiveMinimum": ">", "maximum
 _PATTERNS: Mapping[str, str] = {
     "run.name": 'up to 64 letters, digits, ".", "_" or "-", the first no dot',
     "parallel.device": '"auto", "cpu", "cuda" or "cuda:N"',
+    "model.window_pattern": 'letters S and L such as "SSSL"',
     "metrics.address": 'host:port such as "127.0.0.1:8081"',
 }
 """What a regular expression of the schema asks for."""
@@ -61,7 +62,7 @@ def describe() -> Mapping[str, FieldDoc]:
                 key=key,
                 type=_PATTERNS[name] if "pattern" in schema else _type_text(schema),
                 default=default,
-                doc=schema["description"],
+                doc=" ".join(schema["description"].split()),
                 choices=_choices(schema),
                 kinds=frozenset(part["type"] for part in schema.get("anyOf", [schema])),
             )
@@ -113,6 +114,8 @@ def _type_text(schema: Mapping[str, Any]) -> str:
     choices = _choices(schema)
     if choices:
         return listed([f'"{choice}"' for choice in choices])
+    if "items" in schema:
+        return f"a list, each {_type_text(schema['items'])}"
     if "prefixItems" in schema:
         return f"[{', '.join(_type_text(item) for item in schema['prefixItems'])}]"
     limits = {bound: schema[bound] for bound in _BOUNDS if schema.get(bound, LARGEST) != LARGEST}

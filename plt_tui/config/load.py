@@ -17,7 +17,7 @@ import tomli_w
 from pydantic import ValidationError
 
 from plt_tui.config.fields import FieldDoc, describe, listed, printable, shown, template
-from plt_tui.config.presets import PRESETS
+from plt_tui.config.presets import preset
 from plt_tui.config.schema import OptimSection, RunConfig
 from plt_tui.config.sources import (
     ENVIRONMENT,
@@ -91,7 +91,8 @@ def resolve(layers: Sequence[Layer]) -> LoadedConfig:
     """The configuration of `layers`, weakest first, above presets and defaults. Raises: UsageError."""
     problems = [problem for layer in layers for problem in [*layer.problems, *_target_problems(layer)]]
     given = _merged(layers)
-    values = {**_defaults(), **_preset(given), **_min_lr(given), **given}
+    chosen = {**_preset(given), **given}
+    values = {**_defaults(), **_min_lr(chosen), **chosen}
     config = _validated(values, given, problems)
     return LoadedConfig(config=config, origins={key: value.origin for key, value in values.items()})
 
@@ -139,12 +140,13 @@ def _target_problems(layer: Layer) -> list[Problem]:
 
 
 def _preset(given: Mapping[str, Assignment]) -> dict[str, Assignment]:
-    """The values of the preset that `model.preset` names."""
+    """The values of the preset that `model.preset` names; none when there is no such preset, which the schema reports."""
     name = given["model.preset"].value if "model.preset" in given else ""
-    shape = PRESETS.get(name, {}) if isinstance(name, str) else {}
-    return {
-        f"model.{key}": Assignment(key=f"model.{key}", value=value, origin=f"preset {name}") for key, value in shape.items()
-    }
+    try:
+        values = preset(name) if isinstance(name, str) else {}
+    except ValueError:
+        return {}
+    return {key: Assignment(key=key, value=value, origin=f"preset {name}") for key, value in values.items()}
 
 
 def _min_lr(given: Mapping[str, Assignment]) -> dict[str, Assignment]:

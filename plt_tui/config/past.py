@@ -41,4 +41,6 @@ def _fixed(config: RunConfig) -> Mapping[str, Any]:
 
 def _meaning(key: str, value: Any) -> Any:
     """Two ways to write the path of one file are no difference."""
+    if isinstance(value, tuple):
+        return tuple(_meaning(key, part) for part in value)
     return os.path.abspath(value) if key in _PATH_KEYS and value else value  # noqa: PTH100  (`..` is to be resolved by name)

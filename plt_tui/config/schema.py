@@ -10,19 +10,25 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
-from plt_tui.config.presets import PRESETS
+from plt_tui.config.presets import preset
 
 LARGEST = 2**53
 """Integers up to here are exact as float64, in which histories keep them."""
 PositiveInt = Annotated[int, Field(ge=1, le=LARGEST)]
 Interval = Annotated[int, Field(ge=0, le=LARGEST)]
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
+CorpusName = Annotated[str, Field(min_length=1)]
 
 
 class Section(BaseModel):
     """Base of all sections: unknown keys are errors, types are not guessed, values cannot change."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True, allow_inf_nan=False)
+
+
+def _as_tuple(value: object) -> object:
+    """TOML's lists are tuples here, so that a section can be hashed and never changes."""
+    return tuple(value) if isinstance(value, list) else value
 
 
 class RunSection(Section):
@@ -39,31 +45,62 @@ class RunSection(Section):
 class DataSection(Section):
     """From text to batches."""
 
-    train: str = Field(default="builtin:python-docs", min_length=1)
-    """Training corpus: a file, a folder, a glob, `builtin:python-docs` or `builtin:python-source`."""
+    train: CorpusName | tuple[CorpusName, ...] = "builtin:python-docs"
+    """Training corpus: a file, a folder, a glob, `builtin:python-docs`, `builtin:python-source` or `plugin:NAME`; or a list of
+    such, mixed by `weights`."""
+    weights: tuple[Annotated[float, Field(gt=0.0)], ...] = ()
+    """Share of the training sequences that each corpus of a list gives, in any scale; empty: as large as the corpora are."""
     eval: str = ""
-    """Held-out corpus; empty: the last `eval_fraction` of the training corpus."""
+    """Held-out corpus; empty: the last `eval_fraction` of each training corpus."""
     eval_fraction: float = Field(default=0.05, gt=0.0, lt=1.0)
     """Share of the training corpus held out when `eval` is empty."""
-    format: Literal["auto", "text", "jsonl", "tokens"] = "auto"
-    """How to read the files; auto goes by their endings (.jsonl, .bin and .npy hold JSON lines and token ids)."""
+    format: Literal["auto", "text", "jsonl", "parquet", "tokens"] = "auto"
+    """How to read the files; auto goes by their endings (.jsonl, .parquet, .bin and .npy hold JSON lines, rows and token ids;
+    .gz and .zst are unpacked)."""
     text_field: str = "text"
-    """Field of a JSON line that holds the text."""
+    """Field of a JSON line, or column of a Parquet file, that holds the text."""
     token_dtype: Literal["uint16", "uint32"] = "uint16"
     """Type of the ids in a `.bin` file."""
     tokenizer: str = Field(default="byte", min_length=1)
-    """`byte`, `char`, `bpe` (trained on the corpus), or the path of a `tokenizer.json`."""
+    """`byte`, `char`, `bpe` (trained on the corpus), or a path: a `tokenizer.json`, or tiktoken's ranks (`*.tiktoken`)."""
     vocab_size: int = Field(default=4096, ge=257, le=2**31)
     """Size of the vocabulary that `bpe` learns, or that `tokens` files use."""
     context: int = Field(default=128, ge=1)
     """Tokens that the model sees at once."""
+    packing: Literal["concatenate", "best_fit"] = "concatenate"
+    """concatenate: windows over the joined documents; best_fit: windows that begin with a document and hold whole ones."""
+
+    _lists = field_validator("train", "weights", mode="before")(_as_tuple)
+
+    @property
+    def corpora(self) -> tuple[str, ...]:
+        """The training corpora, one or more."""
+        return (self.train,) if isinstance(self.train, str) else self.train
+
+    @field_validator("train")
+    @classmethod
+    def _some_corpora(cls, train: str | tuple[str, ...]) -> str | tuple[str, ...]:
+        if not train or (isinstance(train, tuple) and len(set(train)) < len(train)):
+            raise ValueError("a list of corpora names at least one, and each once")
+        return train
+
+    @field_validator("weights")
+    @classmethod
+    def _weight_per_corpus(cls, weights: tuple[float, ...], info: ValidationInfo) -> tuple[float, ...]:
+        train = info.data.get("train")
+        num_corpora = 1 if isinstance(train, str) else len(train or ())
+        if weights and train and len(weights) != num_corpora:
+            raise ValueError(f"{len(weights)} weights for {num_corpora} corpora in train; give one for each, or none")
+        return weights
 
 
 class ModelSection(Section):
     """The shape of the decoder-only transformer."""
 
     preset: str = ""
-    """Named shape whose values are used for every key not given here."""
+    """Named shape, or `depth:N`, whose values are used for every key not given here."""
+    arch: str = Field(default="transformer", min_length=1)
+    """`transformer`, or a plug-in's model as `NAME` or `NAME:ARGUMENT`."""
     layers: PositiveInt = 4
     """Number of blocks."""
     width: PositiveInt = 128
@@ -76,12 +113,25 @@ class ModelSection(Section):
     """Hidden size of the feed-forward part; 0: 4 x width, or 8/3 x width rounded up to 32 for swiglu."""
     norm: Literal["rmsnorm", "layernorm"] = "rmsnorm"
     """Normalisation before attention, feed-forward and output."""
+    norm_eps: float = Field(default=1e-5, gt=0.0, le=0.1)
+    """Added to the variance (layernorm) or mean square (rmsnorm)."""
     position: Literal["rope", "learned", "none"] = "rope"
     """How positions enter: rotary embedding, learned table, or not at all."""
+    rope_base: float = Field(default=10_000.0, gt=0.0)
+    """Base of the rotary angles' wavelengths."""
     activation: Literal["relu2", "gelu", "swiglu"] = "relu2"
     """Feed-forward non-linearity."""
     qk_norm: bool = True
     """Normalise queries and keys per head."""
+    window: int = Field(default=0, ge=0)
+    """Positions that a short layer attends to, its own included; 0: all earlier ones."""
+    window_pattern: str = Field(default="SSSL", pattern=r"^[SL]+$")
+    """Which layers are short (S) and long (L), repeated over the layers; the last one is always long."""
+    softcap: float = Field(default=0.0, ge=0.0)
+    """Logits x become softcap * tanh(x / softcap); 0: as they are."""
+    init: Literal["auto", "gpt2", "zero_projection"] = "auto"
+    """Initial values: GPT-2's small normal with residual scaling, or by fan-in with zero residual projections; auto: gpt2 for
+    tied embeddings or learned positions."""
     tie_embeddings: bool = False
     """Share the token embedding with the output layer."""
     bias: bool = False
@@ -92,8 +142,7 @@ class ModelSection(Section):
     @field_validator("preset")
     @classmethod
     def _known_preset(cls, value: str) -> str:
-        if value and value not in PRESETS:
-            raise ValueError(f"unknown preset {value!r}; known: {', '.join(PRESETS)}")
+        preset(value)
         return value
 
     @field_validator("heads")
@@ -136,23 +185,33 @@ class TrainSection(Section):
     """Micro-steps per optimizer step."""
     grad_clip: float = Field(default=1.0, ge=0.0)
     """Largest global gradient norm; 0: no clipping."""
-    precision: Literal["fp32", "bf16"] = "fp32"
-    """fp32, or bf16 autocast with fp32 master weights."""
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    """fp32, or autocast to bf16 or fp16 (with loss scaling) over fp32 master weights."""
+    tf32: bool = True
+    """Let a GPU multiply fp32 matrices in TF32 (10 bits of mantissa)."""
     compile: bool = False
     """Run the model through torch.compile."""
+    activation_checkpointing: bool = False
+    """Keep only each block's input and compute the rest again in the backward pass: less memory, about a third more time."""
     deterministic: bool = False
     """Use only deterministic kernels (CPU kernels are; on a GPU it costs speed)."""
+    init_from: str = ""
+    """Weights to start from: a checkpoint, run, export or Hugging Face folder, or a file; it also gives the shape."""
 
 
 class OptimSection(Section):
     """Optimizer and learning-rate schedule."""
 
-    name: Literal["adamw"] = "adamw"
-    """Optimizer."""
+    name: Literal["adamw", "muon", "lion", "sgd"] = "adamw"
+    """Optimizer; muon orthogonalises the updates of the blocks' matrices and leaves all else to AdamW."""
     lr: float = Field(default=3e-3, gt=0.0, le=10.0)
     """Peak learning rate."""
     betas: tuple[Fraction, Fraction] = (0.9, 0.95)
     """Decay rates of the first and second moment."""
+    momentum: Fraction = 0.95
+    """Momentum (Nesterov's) of muon's matrices and of sgd."""
+    matrix_lr_scale: float = Field(default=1.0, gt=0.0)
+    """Factor of the learning rate for the matrices that muon updates."""
     eps: float = Field(default=1e-8, gt=0.0)
     """Added to the root of the second moment."""
     weight_decay: float = Field(default=0.1, ge=0.0)
@@ -166,10 +225,7 @@ class OptimSection(Section):
     decay_fraction: float = Field(default=0.2, gt=0.0, le=1.0)
     """Share of the steps over which wsd decays."""
 
-    @field_validator("betas", mode="before")
-    @classmethod
-    def _list_is_tuple(cls, value: object) -> object:
-        return tuple(value) if isinstance(value, list) else value
+    _lists = field_validator("betas", mode="before")(_as_tuple)
 
     @field_validator("min_lr")
     @classmethod
@@ -213,6 +269,10 @@ class SampleSection(Section):
     """Tokens to write."""
     temperature: float = Field(default=0.8, ge=0.0, le=10.0)
     """0 takes the most probable token; 1 samples from the model's distribution."""
+    top_k: Interval = 0
+    """Draw from this many most probable tokens only; 0: from all."""
+    top_p: float = Field(default=1.0, gt=0.0, le=1.0)
+    """Draw from the fewest tokens whose probabilities reach this sum."""
 
 
 class CheckpointSection(Section):

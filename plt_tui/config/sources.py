@@ -159,8 +159,8 @@ def converted(key: str, text: str) -> object:
     """
     kinds = describe()[key].kinds
     value = _toml_value(text)
-    if kinds == {"string"}:
-        return value if isinstance(value, str) else text
+    if kinds <= {"string", "array"} and "string" in kinds:
+        return value if isinstance(value, str) or (isinstance(value, list) and "array" in kinds) else text
     if isinstance(value, str) and kinds & {"integer", "number"}:
         try:
             value = float(value)

@@ -64,6 +64,8 @@ class HubOptions:
     resume: str = "auto"
     resume_step: int | None = None
     """Step of the checkpoint that a person chose with `resume`; None for "auto" and "never"."""
+    plugins: tuple[str, ...] = ()
+    """Absolute paths of the files given as `--plugin`."""
     entry: str = TRAINING_ENTRY
 
 
@@ -283,6 +285,7 @@ class Hub:
                 resume="auto" if self._has_saved else self._options.resume,
                 edits=edits,
                 paused=self._paused,
+                plugins=self._options.plugins,
             )
             for rank, device in enumerate(devices)
         ]

@@ -57,6 +57,12 @@ class Run(Event):
     train_tokens: int = 0
     eval_tokens: int = 0
     vocab_size: int = 0
+    flops_per_token: float = 0.0
+    """Arithmetic of forward and backward for one token; 0: unknown."""
+    peak_flops: float = 0.0
+    """What the devices of all ranks together can do per second in this precision; 0: unknown."""
+    peak_source: str = ""
+    """Where `peak_flops` is from: a data sheet, or a measurement at start."""
     device: str = "cpu"
     resumed_from: str = ""
     """Folder name of the checkpoint that the session resumed, or empty."""
@@ -210,6 +216,12 @@ class RankStatus(Event):
     step: int = 0
     step_ms: float = 0.0
     data_ms: float = 0.0
+    """The last step's parts: this and the four below; they leave out what is too short to be one of them."""
+    forward_ms: float = 0.0
+    backward_ms: float = 0.0
+    comm_ms: float = 0.0
+    """Gradients on their way, and waiting for slower ranks; on a GPU only what the backward pass does not hide."""
+    optim_ms: float = 0.0
     memory_bytes: int = 0
     """Resident memory on a CPU rank, memory allocated by torch on a GPU rank."""
     device: str = "cpu"

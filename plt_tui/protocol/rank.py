@@ -45,6 +45,8 @@ class RankSpec:
     """Applied edits of the journal, as fields of `config.hyper.Edit`."""
     paused: bool = False
     """Begin in a pause: the run was paused when its ranks had to be restarted."""
+    plugins: tuple[str, ...] = ()
+    """Absolute paths of the files given as `--plugin`."""
 
 
 def rank_process(spec: RankSpec, queues: Queues) -> None:

@@ -114,7 +114,7 @@ def _describe(trainer: Trainer, spec: RankSpec) -> None:
         return
     log.info(
         "data %s: %d tokens to train on, %d held out; %s tokenizer, vocabulary of %d",
-        safe_line(config.data.train),
+        safe_line(", ".join(config.data.corpora)),
         len(dataset.train),
         len(dataset.eval),
         dataset.tokenizer.kind,

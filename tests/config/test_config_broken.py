@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from plt_tui.config.load import Assignment, load, resolve
+from plt_tui.config.presets import PRESETS
 from plt_tui.config.schema import RunConfig
 from plt_tui.config.sources import environment_layer, options_layer, toml_layer
 from plt_tui.errors import UsageError
@@ -73,7 +74,7 @@ BROKEN: dict[str, tuple[str, list[str]]] = {
         '[optim]\nschedule = "Cosin"',
         ['2: optim.schedule: expected "cosine", "linear", "constant" or "wsd", found text "Cosin"; did you mean "cosine"?'],
     ),
-    "no choice": ('[train]\nprecision = "fp16"', ['2: train.precision: expected "fp32" or "bf16", found text "fp16"']),
+    "no choice": ('[train]\nprecision = "fp8"', ['2: train.precision: expected "fp32", "bf16" or "fp16", found text "fp8"']),
     "number for a choice": ("[data]\ntoken_dtype = 16", ['2: data.token_dtype: expected "uint16" or "uint32", found 16']),
     "number or word": (
         '[parallel]\nranks = "four"',
@@ -92,10 +93,13 @@ BROKEN: dict[str, tuple[str, list[str]]] = {
         '[run]\nname = "../x"',
         ['2: run.name: expected up to 64 letters, digits, ".", "_" or "-", the first no dot, found text "../x"'],
     ),
-    "empty text": ('[data]\ntrain = ""', ['2: data.train: expected text that is not empty, found text ""']),
+    "empty text": (
+        '[data]\ntrain = ""',
+        ['2: data.train: expected text that is not empty or a list, each text that is not empty, found text ""'],
+    ),
     "long text": (
         f'[data]\nformat = "{"x" * 100}"',
-        [f'2: data.format: expected "auto", "text", "jsonl" or "tokens", found text "{"x" * 80}..."'],
+        [f'2: data.format: expected "auto", "text", "jsonl", "parquet" or "tokens", found text "{"x" * 80}..."'],
     ),
     "too few in a list": (
         "[optim]\nbetas = [0.9]",
@@ -115,7 +119,7 @@ BROKEN: dict[str, tuple[str, list[str]]] = {
     ),
     "unknown preset": (
         '[model]\npreset = "gpt3"',
-        ["2: model.preset: unknown preset 'gpt3'; known: gpt2, gpt2-medium, gpt2-large, gpt2-xl, llama-160m, llama-1b"],
+        [f"2: model.preset: unknown preset 'gpt3'; known: {', '.join(PRESETS)}, with N from 1 to 99"],
     ),
     "list for a preset": ("[model]\npreset = []", ["2: model.preset: expected text, found []"]),
     "heads": (
@@ -227,8 +231,8 @@ def test_variables_and_options_are_named_with_their_field():
     )
     assert message.splitlines() == [
         "config.toml:4: ui.x: unknown key; known here: chart, theme",
-        "--set data.x: unknown key; known here: train, eval, eval_fraction, format, text_field, token_dtype, tokenizer, "
-        "vocab_size, context",
+        "--set data.x: unknown key; known here: train, weights, eval, eval_fraction, format, text_field, token_dtype, "
+        "tokenizer, vocab_size, context, packing",
         '.env EPOCHS: train.epochs: expected a number >= 0, found text "many"',
         "environment BATCH_SIZE: train.batch_size: expected a whole number >= 1, found 0",
         "--learning-rate: optim.lr: expected a number > 0 and <= 10, found -1.0",

@@ -26,7 +26,7 @@ def test_types_are_written_for_people():
     types = {name: field.type for name, field in describe().items()}
     assert types["train.steps"] == "a whole number >= 0"
     assert types["optim.lr"] == "a number > 0 and <= 10"
-    assert types["train.precision"] == '"fp32" or "bf16"'
+    assert types["train.precision"] == '"fp32", "bf16" or "fp16"'
     assert types["parallel.ranks"] == '"auto" or a whole number >= 1'
     assert types["train.compile"] == "true or false"
 

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from plt_tui.config.load import ENVIRONMENT, OPTIONS, Assignment, describe, from_toml, load, to_toml
-from plt_tui.config.presets import PRESETS
+from plt_tui.config.presets import PRESETS, preset
 from plt_tui.config.schema import LARGEST, RunConfig
 from plt_tui.errors import UsageError
 
@@ -121,13 +121,14 @@ def test_a_zero_is_no_target(folder):
     assert _load_file("[train]\nsteps = 5\nepochs = 0.0", environ={"EPOCHS": "0"}).config.train.steps == 5
 
 
-@pytest.mark.parametrize("name", PRESETS)
-def test_a_preset_fills_the_model(name):
+@pytest.mark.parametrize("name", [*PRESETS[:-1], "depth:4"])
+def test_a_preset_fills_its_keys(name):
     """Every preset is valid, gives its values, and is their origin."""
     loaded = load(None, sets=[f"model.preset={name}"])
-    for key, value in PRESETS[name].items():
-        assert getattr(loaded.config.model, key) == value
-        assert loaded.origins[f"model.{key}"] == f"preset {name}"
+    for key, value in preset(name).items():
+        section, _, field = key.partition(".")
+        assert getattr(getattr(loaded.config, section), field) == value
+        assert loaded.origins[key] == f"preset {name}"
 
 
 def test_a_preset_loses_to_what_is_given(folder):
@@ -168,6 +169,8 @@ def _values(schema):
         return st.one_of(map(_values, schema["anyOf"]))
     if "const" in schema or "enum" in schema:
         return st.sampled_from(schema.get("enum", [schema.get("const")]))
+    if "items" in schema:
+        return st.lists(_values(schema["items"]), max_size=3, unique=True).map(tuple)
     if "prefixItems" in schema:
         return st.tuples(*map(_values, schema["prefixItems"]))
     low, high = schema.get("minimum", schema.get("exclusiveMinimum")), schema.get("maximum", schema.get("exclusiveMaximum"))
@@ -196,7 +199,9 @@ def _configs():
 
 def _consistent(tree):
     """`tree` with the values changed that must fit each other."""
-    model, optim = tree["model"], tree["optim"]
+    model, optim, data = tree["model"], tree["optim"], tree["data"]
+    data["train"] = data["train"] or "text"
+    data["weights"] = ()
     model |= {"preset": "", "heads": 2, "kv_heads": model["kv_heads"] % 3, "width": 4 * (model["width"] % 10**6 + 1)}
     optim["min_lr"] = min(optim["lr"], optim["min_lr"])
     return tree

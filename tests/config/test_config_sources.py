@@ -60,6 +60,7 @@ CONVERTED = [
     ("parallel.ranks", '"auto"', "auto"),
     ("parallel.ranks", "2", 2),
     ("data.train", "foo.txt", "foo.txt"),
+    ("data.train", '["a", "b"]', ["a", "b"]),
     ("data.train", "123", "123"),
     ("data.train", "true", "true"),
     ("data.train", "2024-01-01", "2024-01-01"),

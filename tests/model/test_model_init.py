@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from plt_tui.config.presets import PRESETS
+from plt_tui.config.presets import model_preset
 from plt_tui.config.schema import ModelSection
 from plt_tui.model.init import GPT2_STD, build_model, scale_of
 from plt_tui.model.transformer import TransformerLM
@@ -15,7 +15,7 @@ def _build(seed: int = 1, **keys: object) -> TransformerLM:
     return build_model(ModelSection.model_validate({**TINY, **keys}), vocab_size=300, context=16, seed=seed)
 
 
-GPT2 = {**PRESETS["gpt2"], **TINY}
+GPT2 = {**model_preset("gpt2"), **TINY}
 
 
 @pytest.mark.parametrize("keys", [TINY, GPT2], ids=["modern", "gpt2"])

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from plt_tui.config.presets import PRESETS
+from plt_tui.config.presets import model_preset
 from plt_tui.config.schema import ModelSection
 from plt_tui.model import transformer
 from plt_tui.model.flops import num_params
@@ -17,8 +17,8 @@ from plt_tui.model.transformer import TransformerLM
 TINY = {"layers": 2, "width": 32, "heads": 4}
 SHAPES = {
     "default": ModelSection(**TINY),
-    "gpt2": ModelSection.model_validate({**PRESETS["gpt2"], **TINY}),
-    "llama": ModelSection.model_validate({**PRESETS["llama-1b"], **TINY, "kv_heads": 2, "ffn": 48}),
+    "gpt2": ModelSection.model_validate({**model_preset("gpt2"), **TINY}),
+    "llama": ModelSection.model_validate({**model_preset("llama-1b"), **TINY, "kv_heads": 2, "ffn": 48}),
     "no positions": ModelSection(**TINY, position="none"),
 }
 VOCAB, CONTEXT = 17, 12
@@ -126,7 +126,7 @@ def test_every_parameter_gets_a_gradient_and_none_is_a_buffer(model: Transformer
 def test_presets_have_the_published_number_of_parameters(preset: str, vocab_size: int, context: int, published: int) -> None:
     """GPT-2 as released (hub model cards), TinyLlama 1.1B as released."""
     with torch.device("meta"):
-        model = TransformerLM(ModelSection.model_validate(PRESETS[preset]), vocab_size=vocab_size, context=context)
+        model = TransformerLM(ModelSection.model_validate(model_preset(preset)), vocab_size=vocab_size, context=context)
     assert num_params(model) == published
 
 

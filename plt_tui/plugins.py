@@ -1,0 +1,102 @@
+"""Code from elsewhere: models and datasets of installed packages, or of files that a user named on the command line.
+
+A configuration only *names* a plug-in; it never says where code lies. Code comes from packages that somebody installed (entry
+points of the groups `plt_tui.models` and `plt_tui.datasets`) and from files given as `--plugin FILE`, which win. Invariant:
+nothing of a plug-in is imported before it is asked for by name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Literal
+
+from plt_tui.errors import UsageError
+
+Kind = Literal["models", "datasets"]
+
+
+@dataclass(frozen=True, slots=True)
+class Plugins:
+    """Where to look for plug-ins: `files` first, then installed packages.
+
+    A file is a Python module with a dict `MODELS` or `DATASETS` (or both) from name to callable. What a callable must do stands
+    at its user: `model.build.build_model` and `data.plugin.documents`.
+    """
+
+    files: tuple[str, ...] = ()
+
+    def find(self, kind: Kind, name: str) -> Callable[..., Any]:
+        """The callable that `name` stands for. Raises: UsageError when there is none, or when its code cannot be imported."""
+        for path in self.files:
+            if name in (table := _table(path, kind)):
+                return table[name]
+        for entry in entry_points(group=f"plt_tui.{kind}"):
+            if entry.name == name:
+                return _loaded(entry)
+        known = ", ".join(self._names(kind)) or "none"
+        raise UsageError(
+            f"no plug-in of the kind {kind} is called {name!r}; known: {known}. Install the package that brings it, or add "
+            "--plugin FILE"
+        )
+
+    def identity(self, kind: Kind, name: str) -> str:
+        """Changes when the plug-in's code does: the hash of its file, or the version of its package. Raises: UsageError."""
+        for path in self.files:
+            if name in _table(path, kind):
+                return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+        for entry in entry_points(group=f"plt_tui.{kind}"):
+            if entry.name == name:
+                return f"{entry.value} {entry.dist.version if entry.dist is not None else ''}"
+        return ""
+
+    def _names(self, kind: Kind) -> list[str]:
+        installed = [entry.name for entry in entry_points(group=f"plt_tui.{kind}")]
+        return sorted({*installed, *(name for path in self.files for name in _table(path, kind))})
+
+
+def split_name(spec: str) -> tuple[str, str]:
+    """Name and argument of "NAME" or "NAME:ARGUMENT"."""
+    name, _, argument = spec.partition(":")
+    return name, argument
+
+
+def _table(path: str, kind: Kind) -> Mapping[str, Callable[..., Any]]:
+    table = getattr(_module(path), kind.upper(), {})
+    if not isinstance(table, Mapping) or not all(callable(value) for value in table.values()):
+        raise UsageError(f"--plugin {path}: {kind.upper()} must be a dict from names to callables")
+    return table
+
+
+@cache
+def _module(path: str) -> ModuleType:
+    """The file as a module, executed once per process."""
+    name = f"plt_tui_plugin_{hashlib.sha256(path.encode()).hexdigest()[:12]}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise UsageError(f"--plugin {path}: not a Python file; its name must end in .py")
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise UsageError(f"--plugin {path}: cannot be imported: {type(error).__name__}: {error}") from error
+    return module
+
+
+def _loaded(entry: EntryPoint) -> Callable[..., Any]:
+    try:
+        found = entry.load()
+    except Exception as error:
+        raise UsageError(
+            f"plug-in {entry.name} ({entry.value}): cannot be imported: {type(error).__name__}: {error}"
+        ) from error
+    if not callable(found):
+        raise UsageError(f"plug-in {entry.name} ({entry.value}): a {type(found).__name__} is no callable")
+    result: Callable[..., Any] = found
+    return result
