@@ -115,6 +115,16 @@ class RunState:
         return self.phase in FINAL_PHASES
 
     @property
+    def utilisation(self) -> float | None:
+        """Model FLOPs utilisation of the last step, 0 to 1: its arithmetic over what the devices could do in that time.
+
+        Chowdhery et al. 2022 (PaLM, arXiv 2204.02311), appendix B. None while unknown.
+        """
+        if self.run is None or self.last_step is None or not self.run.peak_flops or not self.run.flops_per_token:
+            return None
+        return self.last_step.tokens_per_s * self.run.flops_per_token / self.run.peak_flops
+
+    @property
     def eta_s(self) -> float | None:
         """Seconds to the last step at this session's pace; None while unknown, 0 when finished."""
         pace = self.pace.seconds_per_step

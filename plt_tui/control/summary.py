@@ -32,6 +32,7 @@ def summary(state: RunState, name: str) -> dict[str, Any]:
         "last": last,
         "eval": to_json(evaluation) if evaluation else None,
         "best_eval": to_json(state.best_eval) if state.best_eval else None,
+        "mfu": state.utilisation,
         "accuracy": evaluation.accuracy if evaluation else None,
         "eta_s": None if state.is_over else state.eta_s,
         "started_at": state.started_at,

@@ -83,6 +83,8 @@ def _last_step(state: RunState) -> Iterator[Gauge]:
     yield _one("learning_rate", "Learning rate of the last step.", step.lr)
     yield _one("gradient_norm", "Global gradient norm of the last step before clipping.", step.grad_norm)
     yield _one("tokens", "Tokens trained on since step 0.", step.tokens)
+    if state.utilisation is not None:
+        yield _one("model_flops_utilization_ratio", "Model FLOPs of the last step over the devices' peak.", state.utilisation)
     yield _one("tokens_per_second", "Throughput of all ranks in the last step.", step.tokens_per_s)
     yield _one("step_duration_seconds", "Duration of the last step.", step.step_ms / 1000)
     yield _one("data_wait_seconds", "Time that the last step waited for data.", step.data_ms / 1000)

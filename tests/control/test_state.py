@@ -170,6 +170,14 @@ def test_a_hold_between_steps_does_not_count_as_a_step(hold: list[Event]) -> Non
     assert state.eta_s == pytest.approx(80.0)
 
 
+def test_utilisation_is_the_arithmetic_of_a_step_over_the_peak() -> None:
+    """5 tokens/s of 20 FLOPs on devices of 400 FLOP/s are a quarter; without a peak nothing is claimed."""
+    known = replace(RUN, flops_per_token=20.0, peak_flops=400.0)
+    assert folded(known, step(1)).utilisation == 0.25
+    assert folded(known).utilisation is None
+    assert folded(RUN, step(1)).utilisation is None
+
+
 def test_the_time_to_go_is_never_negative_and_zero_at_the_end() -> None:
     """Not when the clock is set back, and not when the target is passed."""
     assert folded(RUN, *steps(1, 100, 1000.0, 1.0)).eta_s == 0

@@ -90,6 +90,9 @@ def opening(*, resumed: bool = False) -> list[Event]:
         params=820_224,
         target_step=TARGET,
         tokens_per_step=TOKENS_PER_STEP,
+        flops_per_token=5.2e6,
+        peak_flops=2.4e11,
+        peak_source="matrix products measured at start",
         device="cpu",
     )
     logs = Logs(
@@ -175,6 +178,10 @@ def machine(step: int, *, gpus: bool = False, late_rank: bool = False) -> list[E
             step=step // 2 if rank == 2 and late_rank else step,
             step_ms=1000 * STEP_S,
             data_ms=1.2,
+            forward_ms=310 * STEP_S,
+            backward_ms=520 * STEP_S,
+            comm_ms=60 * STEP_S,
+            optim_ms=90 * STEP_S,
             memory_bytes=(412 + 3 * rank) << 20,
         )
         for rank in range(3 if late_rank else 2)

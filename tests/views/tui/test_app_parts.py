@@ -214,6 +214,14 @@ def test_interventions_and_checkpoints_are_marked_by_step() -> None:
     assert [(mark.x, mark.glyph) for mark in found] == [(200, "C"), (301, "L"), (310, "N"), (400, "C"), (600, "C")]
 
 
+def test_the_parts_of_a_step_are_shares_of_it() -> None:
+    """Data, forward, backward, communication and optimizer as the mean over ranks; nothing before there was a step."""
+    lines = [line.plain for line in rank_lines(folded(fakes.machine(10)).state, 0.0, 60)]
+    assert lines[-1] == "step data 1%  fwd 31%  bwd 52%  comm 6%  opt 9%"
+    early = rank_lines(folded([rank(0)]).state, 0.0, 60)
+    assert not any(line.plain.startswith("step ") for line in early)
+
+
 def test_a_run_without_a_word_yet_has_no_ranks_and_no_gauges() -> None:
     """The panes can be drawn before the first event."""
     assert rank_lines(RunState(), 0.0, 46) == []

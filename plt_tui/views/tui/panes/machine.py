@@ -6,7 +6,7 @@ Reads no sensor: values come as events, and what cannot be read says why. Invari
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
@@ -22,6 +22,8 @@ from plt_tui.views.tui.words import STYLES, Tone, one_line
 RANK_NUMBERS_WIDTH = 36
 """Cells of a rank's line without what it is doing."""
 MIN_DOING, MAX_DOING = 9, 16
+WIDE_PARTS = 54
+"""Cells from which on the parts of a step stand two apart."""
 MAX_CORE_BARS = 16
 """With more cores each gets one upright cell instead of a line of its own."""
 SILENT_S = 10.0
@@ -116,7 +118,23 @@ def rank_lines(state: RunState, now: float, width: int) -> list[Content]:
     laggards = dict(lagging(state.ranks.values(), now)) if not state.is_over else {}
     ranks = [state.ranks[rank] for rank in sorted(state.ranks)]
     rows = [_rank_line(rank, laggards.get(rank.rank), now, doing_cells) for rank in ranks]
-    return [Content.styled(heading, STYLES["muted"]), *rows]
+    return [Content.styled(heading, STYLES["muted"]), *rows, *_parts_line(ranks, width)]
+
+
+def _parts_line(ranks: Sequence[RankStatus], width: int) -> list[Content]:
+    """Where the last step's time went, as shares and the mean over ranks; nothing before there was a step."""
+    step_ms = sum(rank.step_ms for rank in ranks)
+    parts = {
+        "data": sum(rank.data_ms for rank in ranks),
+        "fwd": sum(rank.forward_ms for rank in ranks),
+        "bwd": sum(rank.backward_ms for rank in ranks),
+        "comm": sum(rank.comm_ms for rank in ranks),
+        "opt": sum(rank.optim_ms for rank in ranks),
+    }
+    if step_ms <= 0 or parts["fwd"] <= 0:
+        return []
+    gap = "  " if width >= WIDE_PARTS else " "
+    return [Content.assemble(("step ", STYLES["muted"]), gap.join(f"{name} {ms / step_ms:.0%}" for name, ms in parts.items()))]
 
 
 def _rank_line(rank: RankStatus, lag: str | None, now: float, doing_cells: int) -> Content:

@@ -35,11 +35,13 @@ class Numbers(Block):
 def _cards(state: RunState) -> list[tuple[str, str]]:
     step, scores = state.last_step, state.last_eval
     nothing = "–"
+    utilisation = state.utilisation
     return [
         ("loss", f"{step.loss:.4f}" if step else nothing),
         ("eval loss", f"{scores.loss:.4f}" if scores else nothing),
         ("rate", format_value(step.lr) if step else nothing),
         ("tokens/s", format_count(step.tokens_per_s) if step else nothing),
+        ("MFU", f"{utilisation:.1%}" if utilisation is not None else nothing),
         ("perplexity", f"{scores.perplexity:.2f}" if scores else nothing),
         ("bits/byte", f"{scores.bits_per_byte:.3f}" if scores else nothing),
         ("accuracy", f"{scores.accuracy:.1%}" if scores else nothing),
