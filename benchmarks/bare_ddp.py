@@ -23,11 +23,11 @@ from torch.nn.parallel import DistributedDataParallel
 from plt_tui.config.hyper import base_lr
 from plt_tui.config.load import from_toml
 from plt_tui.config.schema import OptimSection
-from plt_tui.data.cursor import Batches
+from plt_tui.data.cursor import train_batches
 from plt_tui.data.prepare import prepare
+from plt_tui.model.base import LanguageModel
+from plt_tui.model.build import build_model
 from plt_tui.model.groups import decay_groups
-from plt_tui.model.init import build_model
-from plt_tui.model.transformer import TransformerLM
 from plt_tui.training.seeds import stream_seed
 
 
@@ -61,7 +61,7 @@ def train(rank: int, job: Job) -> None:
     os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
     dist.init_process_group("gloo", init_method=f"file://{job.out / 'meeting'}", rank=rank, world_size=job.ranks)
     dataset = prepare(config.data)
-    batches = Batches(dataset.train, config.data.context, stream_seed(config.run.seed, "data"))
+    batches = train_batches(dataset, config.data, stream_seed(config.run.seed, "data"))
     model = build_model(
         config.model,
         vocab_size=dataset.tokenizer.vocab_size,
@@ -88,7 +88,7 @@ def train(rank: int, job: Job) -> None:
     dist.destroy_process_group()
 
 
-def _adamw(model: TransformerLM, optim: OptimSection) -> torch.optim.Optimizer:
+def _adamw(model: LanguageModel, optim: OptimSection) -> torch.optim.Optimizer:
     decayed, plain = decay_groups(model)
     groups = [{"params": decayed, "weight_decay": optim.weight_decay}, {"params": plain, "weight_decay": 0.0}]
     return torch.optim.AdamW(groups, lr=optim.lr, betas=optim.betas, eps=optim.eps, fused=True)

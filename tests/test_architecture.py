@@ -71,7 +71,9 @@ LAYERS = {
         ),
     ),
     "plt_tui.__main__": Layer(ours=("plt_tui.cli",)),
-    "plt_tui": Layer(),
+    "plt_tui": Layer(
+        lazily=("plt_tui.errors", "plt_tui.config", "plt_tui.plugins", "plt_tui.data", "plt_tui.model", "plt_tui.training")
+    ),
 }
 """The longest name that a module's own begins with is its layer."""
 

@@ -13,11 +13,16 @@ from typing import Annotated, NoReturn
 import typer
 
 from plt_tui import __version__
+from plt_tui.cli import data
 from plt_tui.cli.attach import attach
+from plt_tui.cli.config import check, init
 from plt_tui.cli.ctl import ctl
 from plt_tui.cli.echo import echo, until_the_reader_leaves
+from plt_tui.cli.evaluate import eval_
+from plt_tui.cli.generate import generate
 from plt_tui.cli.run import run
 from plt_tui.cli.runs import logs, ls, show
+from plt_tui.cli.weights import export, import_
 from plt_tui.errors import PltTuiError
 
 app = typer.Typer(
@@ -46,8 +51,9 @@ def _options(
     """Launch, watch, steer and resume language-model training from a terminal."""
 
 
-for command in (run, attach, ls, show, logs, ctl):
-    app.command(command.__name__)(until_the_reader_leaves(command))
+for command in (run, attach, ls, show, logs, ctl, generate, eval_, export, import_, check, init):
+    app.command(command.__name__.strip("_"))(until_the_reader_leaves(command))
+app.add_typer(data.app)
 
 
 def main() -> NoReturn:

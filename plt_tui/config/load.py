@@ -1,7 +1,8 @@
 """From a config file, the environment and options to one RunConfig, with the origin of every value.
 
-Precedence: option (named, then `--set`) > environment > `.env` > TOML file > preset (for `[model]`) > default. Only values that
-win are validated. Everything but `load` is pure. Invariant: all problems of a request are reported together, none one by one.
+Precedence: option (named, then `--set`) > environment > `.env` > TOML file > shape of the weights at `train.init_from` > preset
+> default. Only values that win are validated. Reads the config file, `.env` and the header of those weights, nothing else.
+Invariant: all problems of a request are reported together, none one by one.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from pydantic import ValidationError
 
 from plt_tui.config.fields import FieldDoc, describe, listed, printable, shown, template
 from plt_tui.config.presets import preset
+from plt_tui.config.pretrained import pretrained_values
 from plt_tui.config.schema import OptimSection, RunConfig
 from plt_tui.config.sources import (
     ENVIRONMENT,
@@ -43,6 +45,7 @@ __all__ = [
     "describe",
     "from_toml",
     "load",
+    "load_config",
     "resolve",
     "template",
     "to_toml",
@@ -87,11 +90,22 @@ def load(
     )
 
 
+def load_config(path: Path | str | None = None, *sets: str) -> RunConfig:
+    """The configuration of a TOML file, or the defaults, with changes such as "optim.lr=1e-3": for scripts and notebooks.
+
+    Neither the environment nor `.env` has a say. Raises: UsageError with one line per problem.
+    """
+    return load(Path(path) if path is not None else None, sets=sets).config
+
+
 def resolve(layers: Sequence[Layer]) -> LoadedConfig:
-    """The configuration of `layers`, weakest first, above presets and defaults. Raises: UsageError."""
+    """The configuration of `layers`, weakest first, above presets and defaults.
+
+    Raises: UsageError with all problems of the values; or the one problem of weights that cannot be read.
+    """
     problems = [problem for layer in layers for problem in [*layer.problems, *_target_problems(layer)]]
     given = _merged(layers)
-    chosen = {**_preset(given), **given}
+    chosen = {**_preset(given), **_pretrained(given), **given}
     values = {**_defaults(), **_min_lr(chosen), **chosen}
     config = _validated(values, given, problems)
     return LoadedConfig(config=config, origins={key: value.origin for key, value in values.items()})
@@ -147,6 +161,13 @@ def _preset(given: Mapping[str, Assignment]) -> dict[str, Assignment]:
     except ValueError:
         return {}
     return {key: Assignment(key=key, value=value, origin=f"preset {name}") for key, value in values.items()}
+
+
+def _pretrained(given: Mapping[str, Assignment]) -> dict[str, Assignment]:
+    """What the weights that `train.init_from` names fix. Raises: UsageError when they cannot be read."""
+    path = given["train.init_from"].value if "train.init_from" in given else ""
+    values = pretrained_values(path) if isinstance(path, str) and path else {}
+    return {key: Assignment(key=key, value=value, origin=f"weights {path}") for key, value in values.items()}
 
 
 def _min_lr(given: Mapping[str, Assignment]) -> dict[str, Assignment]:

@@ -33,10 +33,11 @@ _SHAPES: Mapping[str, Mapping[str, Any]] = {
     "llama-1b": {**_LLAMA, "layers": 22, "heads": 32, "kv_heads": 4, "width": 2048, "ffn": 5632},
     "llama-7b": {**_LLAMA, "layers": 32, "heads": 32, "width": 4096, "ffn": 11008},
     "llama-8b": {**_LLAMA, "layers": 32, "heads": 32, "kv_heads": 8, "width": 4096, "ffn": 14336, "rope_base": 500_000.0},
+    # Named by their parameters with bytes (1m, 10m) and with GPT-2's vocabulary of 50257.
     "modern-1m": {**_MODERN, "layers": 4, "heads": 4, "width": 128},
     "modern-10m": {**_MODERN, "layers": 6, "heads": 6, "width": 384},
-    "modern-124m": {**_MODERN, "layers": 12, "heads": 12, "width": 768},
-    "modern-350m": {**_MODERN, "layers": 24, "heads": 16, "width": 1024},
+    "modern-162m": {**_MODERN, "layers": 12, "heads": 12, "width": 768},
+    "modern-405m": {**_MODERN, "layers": 24, "heads": 16, "width": 1024},
 }
 
 PRESETS = (*_SHAPES, "depth:N")
@@ -61,12 +62,13 @@ def model_preset(name: str) -> dict[str, Any]:
 
 
 def _by_depth(depth: int) -> Mapping[str, Any]:
-    """Shape, batch and rates of a model of `depth` layers, in nanochat's manner: width grows in step with depth.
+    """Shape, batch and rates of a model of `depth` layers, in nanochat's manner: width grows in step with depth, heads of 64.
 
-    Heads of 64; the rate falls with the root of the width, as the gradients' scale asks for in nanochat's `base_train.py`.
+    The rate falls with the root of the width: muon's update has the size 0.2 lr per element here, and nanochat's, which it
+    reuses at all depths, has lr / sqrt(width). Half of what was best in 200 steps at width 128 (docs/LOG.md), for longer runs.
     """
     width = 64 * depth
-    lr = round(6e-3 * (width / 256) ** -0.5, 6)
+    lr = round(0.01 * (width / 128) ** -0.5, 6)
     shape = {**_MODERN, "layers": depth, "heads": depth, "width": width}
     return {
         **{f"model.{key}": value for key, value in shape.items()},
@@ -74,4 +76,5 @@ def _by_depth(depth: int) -> Mapping[str, Any]:
         "optim.name": "muon",
         "optim.lr": lr,
         "optim.schedule": "wsd",
+        "optim.decay_fraction": 0.4,
     }

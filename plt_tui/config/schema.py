@@ -12,6 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 
 from plt_tui.config.presets import preset
 
+DEFAULT_STEPS = 1000
+"""Length of a run whose config names neither steps nor epochs nor tokens."""
 LARGEST = 2**53
 """Integers up to here are exact as float64, in which histories keep them."""
 PositiveInt = Annotated[int, Field(ge=1, le=LARGEST)]

@@ -1,7 +1,8 @@
-"""Prepared token files, kept between runs: `tokens/<key>/{train.bin, eval.bin, tokenizer.json, meta.json}`.
+"""Prepared token files, kept between runs: `tokens/<key>/{train.bin, train1.bin, ..., eval.bin, tokenizer.json, meta.json}`.
 
-Knows nothing of corpora: what a key means is `prepare`'s business. One process at a time works on a key; an entry appears by
-one rename, after everything in it was synced. Invariant: what `load` returns is whole, or it returns None.
+Knows nothing of corpora: what a key means is `prepare`'s business. One process at a time works on a key, in `<key>.partial`; an
+entry appears by one rename, after everything in it was synced. What a killed process leaves there is gone on with when its
+`plan.json` fits. Invariant: what `load` returns is whole, or it returns None.
 """
 
 from __future__ import annotations
@@ -11,8 +12,9 @@ import hashlib
 import json
 import os
 import shutil
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -21,18 +23,23 @@ from plt_tui.data.tokenizer import Tokenizer, from_json
 from plt_tui.data.tokens import MAPPED_DTYPES, TokenFile
 from plt_tui.errors import DataError
 
-ENTRY_FORMAT = 1
+ENTRY_FORMAT = 2
+ABANDONED_S = 14 * 24 * 3600
+_PARTIAL = ".partial"
 VERIFIED_BYTES = 64 << 20
 """Token files up to this size are hashed whenever they are opened (about 0.05 s); of larger ones only the size is compared."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """One prepared corpus. `eval` is None when the held-out tokens are those of `train` from index `num_train` on."""
+    """Prepared corpora. `eval` is None when there is one corpus and the held-out tokens are those behind its training
+    tokens.
+    """
 
-    train: TokenFile
+    train: tuple[TokenFile, ...]
     eval: TokenFile | None
-    num_train: int
+    num_train: tuple[int, ...]
+    """Tokens of each of `train` to train on: its first ones."""
     bytes_per_token: float | None
     fingerprint: str
     tokenizer: Tokenizer
@@ -40,7 +47,7 @@ class Entry:
     @property
     def num_eval(self) -> int:
         """Held-out tokens."""
-        return self.train.count - self.num_train if self.eval is None else self.eval.count
+        return self.train[0].count - self.num_train[0] if self.eval is None else self.eval.count
 
 
 def default_cache_dir() -> Path:
@@ -66,14 +73,39 @@ def exclusive(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def staging(folder: Path) -> Iterator[Path]:
-    """An empty folder beside `folder` to build the entry in; whatever is left of it is removed. Call under `exclusive`."""
-    stage = folder.with_name(f"{folder.name}.partial")
-    shutil.rmtree(stage, ignore_errors=True)
-    stage.mkdir()
+    """A folder beside `folder` to build the entry in, with what an interrupted process left of it. Call under `exclusive`.
+
+    It is removed when the data cannot be used. It stays when the process is stopped or killed, or the disk is full: what is
+    finished need not be done again.
+    """
+    stage = folder.with_name(f"{folder.name}{_PARTIAL}")
+    _remove_abandoned(folder.parent)
+    stage.mkdir(exist_ok=True)
     try:
         yield stage
-    finally:
+    except DataError:
         shutil.rmtree(stage, ignore_errors=True)
+        raise
+
+
+def planned_tokenizer(stage: Path, plan: dict[str, Any]) -> Tokenizer | None:
+    """The tokenizer of an interrupted process that followed the same `plan`; without one, `stage` is emptied."""
+    try:
+        content = (stage / "tokenizer.json").read_bytes()
+        if json.loads((stage / "plan.json").read_bytes()) == {**plan, "tokenizer_sha256": hashlib.sha256(content).hexdigest()}:
+            return from_json(json.loads(content))
+    except (OSError, ValueError, DataError):
+        pass  # killed before there was a plan
+    shutil.rmtree(stage)
+    stage.mkdir()
+    return None
+
+
+def write_plan(stage: Path, plan: dict[str, Any], tokenizer: Tokenizer) -> None:
+    """Keep `tokenizer` for `planned_tokenizer`."""
+    _write_json(stage / "tokenizer.json", tokenizer.to_json())
+    digest = hashlib.sha256((stage / "tokenizer.json").read_bytes()).hexdigest()
+    _write_json(stage / "plan.json", {**plan, "tokenizer_sha256": digest})
 
 
 def publish(stage: Path, folder: Path, entry: Entry, note: dict[str, Any]) -> None:
@@ -81,7 +113,7 @@ def publish(stage: Path, folder: Path, entry: Entry, note: dict[str, Any]) -> No
     _write_json(stage / "tokenizer.json", entry.tokenizer.to_json())
     meta = {
         "format": ENTRY_FORMAT,
-        "train": asdict(entry.train),
+        "train": [asdict(file) for file in entry.train],
         "eval": None if entry.eval is None else asdict(entry.eval),
         "num_train": entry.num_train,
         "bytes_per_token": entry.bytes_per_token,
@@ -90,6 +122,8 @@ def publish(stage: Path, folder: Path, entry: Entry, note: dict[str, Any]) -> No
         **note,
     }
     _write_json(stage / "meta.json", meta)
+    (stage / "plan.json").unlink()
+    shutil.rmtree(stage / "shards", ignore_errors=True)
     _sync_folder(stage)
     if folder.exists():
         shutil.rmtree(folder)
@@ -105,14 +139,14 @@ def load(folder: Path) -> Entry | None:
         if meta["format"] != ENTRY_FORMAT or hashlib.sha256(tokenizer_bytes).hexdigest() != meta["tokenizer_sha256"]:
             return None
         entry = Entry(
-            train=TokenFile(**meta["train"]),
+            train=tuple(TokenFile(**file) for file in meta["train"]),
             eval=None if meta["eval"] is None else TokenFile(**meta["eval"]),
-            num_train=meta["num_train"],
+            num_train=tuple(meta["num_train"]),
             bytes_per_token=meta["bytes_per_token"],
             fingerprint=meta["fingerprint"],
             tokenizer=from_json(json.loads(tokenizer_bytes)),
         )
-        whole = all(_is_whole(file, folder) for file in (entry.train, entry.eval) if file is not None)
+        whole = all(_is_whole(file, folder) for file in (*entry.train, entry.eval) if file is not None)
     except (OSError, ValueError, TypeError, KeyError, DataError):
         return None
     return entry if whole else None
@@ -127,6 +161,15 @@ def _is_whole(file: TokenFile, folder: Path) -> bool:
     with path.open("rb") as tokens:
         tokens.seek(file.offset)
         return hashlib.sha256(tokens.read(file.num_bytes)).hexdigest() == file.sha256
+
+
+def _remove_abandoned(folder: Path) -> None:
+    """Remove what interrupted processes left and nobody went on with for ABANDONED_S."""
+    for stage in folder.glob(f"*{_PARTIAL}"):
+        with suppress(OSError), stage.with_suffix(".lock").open("w") as lock:
+            if time.time() - stage.stat().st_mtime > ABANDONED_S:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # raises while somebody works there
+                shutil.rmtree(stage)
 
 
 def _write_json(path: Path, value: dict[str, Any]) -> None:

@@ -1,57 +1,129 @@
 """The batch cursor: which tokens sample number i is, as a pure function of (seed, i).
 
-An epoch is a shuffle of non-overlapping windows, cut at a phase that differs from epoch to epoch. The shuffle is a keyed
-permutation that is computed, not stored, so any position costs the same and a resume or a skip is a number. Ranks are unknown
-here: a caller asks for the global sample indices it is to train on. Invariant: `batch(0, a + b)` is `batch(0, a)` followed by
-`batch(a, b)`, whatever the split.
+An epoch is a shuffle of non-overlapping windows, cut at a phase that differs from epoch to epoch, or of packed rows. The
+shuffle is a keyed permutation that is computed, not stored, so any position costs the same and a resume or a skip is a number.
+Ranks are unknown here: a caller asks for the global sample indices it is to train on. Invariant: `batch(0, a + b)` is
+`batch(0, a)` followed by `batch(a, b)`, whatever the split.
 
 Shapes: N = number of samples asked for, C = context.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from plt_tui.config.schema import DataSection
+from plt_tui.data.mixture import assign, block_counts
+from plt_tui.data.packing import Packing, num_row_targets, row_tokens
+from plt_tui.data.prepare import Dataset
+from plt_tui.data.shuffle import U64, mix, permute, stream_keys
+
 Tokens = npt.NDArray[np.unsignedinteger[Any]]
-U64 = npt.NDArray[np.uint64]
+Ids = npt.NDArray[np.int64]
 
-# splitmix64: Steele, Lea and Flood 2014, "Fast splittable pseudorandom number generators", doi 10.1145/2660193.2660195; the
-# multipliers and shifts are those of Stafford's variant 13, as in Vigna's public-domain prng.di.unimi.it/splitmix64.c. The
-# increment is 2**64 divided by the golden ratio, made odd.
-_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
-_MULTIPLIERS = (np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB))
-_SHIFTS = (np.uint64(30), np.uint64(27), np.uint64(31))
-
-_ROUNDS = 6
-"""Luby and Rackoff 1988 prove four rounds for large halves; two more even out very small epochs."""
-_PHASE_STREAM = np.uint64(0x5048415345)  # "PHASE": keeps the phase apart from the round keys
+_PHASE_STREAM = np.uint64(0x5048415345)  # "PHASE": keeps the phase apart from the keys of the shuffle
+_CORPUS_STREAM = 0x434F52505553  # "CORPUS": keeps the orders of several corpora apart
 
 
-class Batches:
-    """Training samples of a token array, in the order that `seed` gives."""
+class Samples(Protocol):
+    """The training samples of one corpus."""
+
+    samples_per_epoch: int
+    """The same in every epoch."""
+
+    def take(self, index: U64) -> Ids:
+        """The samples `index` (N,), counted from the first epoch on: (N, C + 1)."""
+
+    def num_targets(self, index: U64) -> int:
+        """Targets in these samples, without reading them."""
+
+
+class WindowSamples:
+    """Windows of C + 1 tokens that share one token with the next, so that every token is a target once."""
 
     def __init__(self, tokens: Tokens, context: int, seed: int) -> None:
         """`tokens`: (T,) with T > `context`; 0 <= `seed` < 2**64."""
         assert len(tokens) > context, f"{len(tokens)} tokens hold no window of {context + 1}"
         self._windows = _windows(tokens, context)
-        self._context = np.uint64(context)
-        self._seed_key = _mix(np.array([seed], dtype=np.uint64))
+        self._context = context
+        self._seed = seed
         self.samples_per_epoch = max(1, (len(tokens) - context) // context)
-        """The same in every epoch, whatever its phase."""
         self._num_phases = np.uint64(len(tokens) - self.samples_per_epoch * context)
 
-    def batch(self, first: int, count: int) -> npt.NDArray[np.int64]:
-        """Samples `first` to `first + count - 1` counted from the start of training: int64 (N, C + 1)."""
-        index = np.arange(first, first + count, dtype=np.uint64)
-        epoch, position = np.divmod(index, np.uint64(self.samples_per_epoch))
-        keys = _mix(self._seed_key + epoch * _GOLDEN)
-        phase = _mix(keys ^ _PHASE_STREAM) % self._num_phases
-        start = phase + permute(position, keys, self.samples_per_epoch) * self._context
-        samples: npt.NDArray[np.int64] = self._windows[start.astype(np.intp)].astype(np.int64)
+    def take(self, index: U64) -> Ids:
+        """The windows that `index` names: (N, C + 1)."""
+        position, keys = _shuffled(index, self.samples_per_epoch, self._seed)
+        phase = mix(keys ^ _PHASE_STREAM) % self._num_phases
+        start = phase + position * np.uint64(self._context)
+        samples: Ids = self._windows[start.astype(np.intp)].astype(np.int64)
         return samples
+
+    def num_targets(self, index: U64) -> int:
+        """C for each window."""
+        return len(index) * self._context
+
+
+class RowSamples:
+    """Packed rows of at most C + 1 tokens, filled up with PAD."""
+
+    def __init__(self, tokens: Tokens, packing: Packing, context: int, seed: int) -> None:
+        """`packing`: of `tokens` (T,) for `context`; 0 <= `seed` < 2**64."""
+        self._tokens = tokens
+        self._packing = packing
+        self._context = context
+        self._seed = seed
+        self.samples_per_epoch = packing.num_rows
+
+    def take(self, index: U64) -> Ids:
+        """The rows that `index` names: (N, C + 1)."""
+        return row_tokens(self._tokens, self._packing, self._rows(index), self._context + 1)
+
+    def num_targets(self, index: U64) -> int:
+        """All tokens of a row but its first."""
+        return num_row_targets(self._packing, self._rows(index))
+
+    def _rows(self, index: U64) -> npt.NDArray[np.intp]:
+        return _shuffled(index, self.samples_per_epoch, self._seed)[0].astype(np.intp)
+
+
+class Batches:
+    """Training samples of one corpus, or of several mixed by weight, in the order that `seed` gives."""
+
+    def __init__(self, corpora: Sequence[Samples], seed: int, weights: Sequence[float] = ()) -> None:
+        """`weights`: one for each corpus, in any scale; none: as many samples of each corpus as it has in an epoch.
+
+        Raises: DataError when there are more corpora than can be mixed.
+        """
+        self._corpora = tuple(corpora)
+        self._seed = seed
+        self._counts = block_counts(weights or [corpus.samples_per_epoch for corpus in corpora])
+        self.samples_per_epoch = sum(corpus.samples_per_epoch for corpus in corpora)
+        """As many samples as all corpora together have; `weights` decide how often each is seen by then."""
+
+    def batch(self, first: int, count: int) -> Ids:
+        """Samples `first` to `first + count - 1` since the start of training: (N, C + 1), N >= 1; PAD fills short rows."""
+        parts = [(where, corpus.take(index)) for where, corpus, index in self._assigned(first, count)]
+        rows = np.empty((count, parts[0][1].shape[1]), dtype=np.int64)
+        for where, samples in parts:
+            rows[where] = samples
+        return rows
+
+    def num_targets(self, first: int, count: int) -> int:
+        """Targets in these samples that are no padding. Reads no tokens."""
+        return sum(corpus.num_targets(index) for _, corpus, index in self._assigned(first, count))
+
+    def _assigned(self, first: int, count: int) -> list[tuple[npt.NDArray[np.intp], Samples, U64]]:
+        """For each corpus that gives some of these samples: their places in the batch, and their indices in the corpus."""
+        index = np.arange(first, first + count, dtype=np.uint64)
+        if len(self._corpora) == 1:
+            return [(np.arange(count), self._corpora[0], index)]
+        source, own_index = assign(self._counts, self._seed, index)
+        places = [(np.flatnonzero(source == number), corpus) for number, corpus in enumerate(self._corpora)]
+        return [(where, corpus, own_index[where]) for where, corpus in places if len(where)]
 
 
 class EvalWindows:
@@ -63,43 +135,31 @@ class EvalWindows:
         self._windows = _windows(tokens, context)[::context]
         self.num_windows = len(self._windows)
 
-    def batch(self, first: int, count: int) -> npt.NDArray[np.int64]:
+    def batch(self, first: int, count: int) -> Ids:
         """Windows `first` to `first + count - 1`, fewer at the end: int64 (up to N, C + 1)."""
         return self._windows[first : first + count].astype(np.int64)
 
 
-def permute(positions: U64, keys: U64, size: int) -> U64:
-    """Where each position of `range(size)` lies after the shuffle that its key names: uint64 (N,), a bijection per key.
+def train_batches(dataset: Dataset, config: DataSection, seed: int) -> Batches:
+    """The training samples of `dataset`, which was prepared with `config`; 0 <= `seed` < 2**64.
 
-    A balanced Feistel network over the next power of four, walked on until the image falls into the range (cycle walking:
-    Black and Rogaway 2002, "Ciphers with arbitrary finite domains"): at worst four walks on average.
+    Raises: DataError when there are more corpora than can be mixed.
     """
-    half_bits = max(1, ((size - 1).bit_length() + 1) // 2)
-    image = _feistel(positions, keys, half_bits)
-    while (outside := np.flatnonzero(image >= np.uint64(size))).size:
-        image[outside] = _feistel(image[outside], keys[outside], half_bits)
-    return image
+    corpora: list[Samples] = []
+    for number, tokens in enumerate(dataset.train):
+        own_seed = seed if number == 0 else int(stream_keys(seed ^ _CORPUS_STREAM, np.array([number], dtype=np.uint64))[0])
+        if dataset.packed:
+            corpora.append(RowSamples(tokens, dataset.packed[number], config.context, own_seed))
+        else:
+            corpora.append(WindowSamples(tokens, config.context, own_seed))
+    return Batches(corpora, seed, config.weights)
 
 
-def _feistel(values: U64, keys: U64, half_bits: int) -> U64:
-    bits = np.uint64(half_bits)
-    mask = np.uint64((1 << half_bits) - 1)
-    left: U64 = values >> bits
-    right: U64 = values & mask
-    for _ in range(_ROUNDS):
-        keys = keys + _GOLDEN
-        left, right = right, left ^ (_mix(keys ^ right) & mask)
-    joined: U64 = (left << bits) | right
-    return joined
-
-
-def _mix(values: U64) -> U64:
-    """Step and finalizer of splitmix64, for arrays only: numpy warns when a scalar wraps."""
-    values = values + _GOLDEN
-    values = (values ^ (values >> _SHIFTS[0])) * _MULTIPLIERS[0]
-    values = (values ^ (values >> _SHIFTS[1])) * _MULTIPLIERS[1]
-    mixed: U64 = values ^ (values >> _SHIFTS[2])
-    return mixed
+def _shuffled(index: U64, samples_per_epoch: int, seed: int) -> tuple[U64, U64]:
+    """The place of each sample in its epoch's unshuffled order, and the key of its epoch; both (N,)."""
+    epoch, position = np.divmod(index, np.uint64(samples_per_epoch))
+    keys = stream_keys(seed, epoch)
+    return permute(position, keys, samples_per_epoch), keys
 
 
 def _windows(tokens: Tokens, context: int) -> Tokens:

@@ -1,7 +1,8 @@
-"""Which files a corpus is: `data.train` and `data.eval` resolved to files, each with the way to read it.
+"""Which files the corpora are: `data.train` and `data.eval` resolved to files, each with the way to read it.
 
-Imports nothing heavy and reads no content, so the CLI can afford it before anything else. Reading is the work of `corpus`.
-Invariant: every file of a `Source` was a regular file when it was resolved, and at least one of them was not empty.
+Imports nothing heavy and reads no content, so the CLI can afford it before anything else. Reading is the work of `corpus`, and
+of `plugin` for what `plugin:` names. Invariant: every file of a `Source` was a regular file when it was resolved, and at least
+one of them was not empty; but a plug-in's one "file" is its name.
 """
 
 from __future__ import annotations
@@ -19,35 +20,47 @@ from typing import Literal
 from plt_tui.config.schema import DataSection
 from plt_tui.errors import DataError
 
-Split = Literal["train", "eval"]
+FileFormat = Literal["text", "jsonl", "parquet", "tokens", "topics", "python", "plugin"]
+"""How a file is read. topics: CPython's `pydoc_data.topics`; python: source code, left out when it is not UTF-8; plugin: not a
+file, a plug-in gives the documents."""
+Compression = Literal["", "gz", "zst"]
 
-FileFormat = Literal["text", "jsonl", "tokens", "topics", "python"]
-"""How a file is read. topics: CPython's `pydoc_data.topics`; python: source code, left out when it is not UTF-8."""
-
+PLUGIN_PREFIX = "plugin:"
 BUILTIN_PREFIX = "builtin:"
 BUILTIN_CORPORA = ("python-docs", "python-source")
 TRAINED_TOKENIZERS = ("byte", "char", "bpe")
 """Values of `data.tokenizer` that are no path."""
 
-_FORMAT_BY_ENDING: Mapping[str, FileFormat] = {".jsonl": "jsonl", ".bin": "tokens", ".npy": "tokens"}
+_FORMAT_BY_ENDING: Mapping[str, FileFormat] = {
+    ".jsonl": "jsonl",
+    ".parquet": "parquet",
+    ".bin": "tokens",
+    ".npy": "tokens",
+}
+_COMPRESSION_BY_ENDING: Mapping[str, Compression] = {".gz": "gz", ".zst": "zst"}
+_STREAMED_FORMATS = ("text", "jsonl")
+"""Formats that are read from the beginning to the end, and so may be compressed as a whole."""
 _FOLDER_ENDINGS: Mapping[str, tuple[str, ...]] = {
     "auto": (".txt", ".md"),
     "text": (".txt", ".md"),
     "jsonl": (".jsonl",),
+    "parquet": (".parquet",),
     "tokens": (".bin", ".npy"),
 }
+"""Files that a folder stands for, by `data.format`; text and JSON lines also with .gz or .zst behind."""
 _TOKEN_BYTES: Mapping[str, int] = {"uint16": 2, "uint32": 4}
 _NOT_STDLIB_PROSE = frozenset({"site-packages", "dist-packages", "test", "tests", "idle_test", "__pycache__"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceFile:
-    """One file of a corpus; `size` in bytes and `mtime_ns` are what the cache knows it by."""
+    """One file of a corpus; `size` in bytes (as it lies there) and `mtime_ns` are what the cache knows it by."""
 
     path: Path
     format: FileFormat
     size: int
     mtime_ns: int
+    compression: Compression = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,24 +81,40 @@ class Source:
         return sum(file.size for file in self.files)
 
 
-def resolve(config: DataSection) -> tuple[Source, Source | None]:
-    """The training corpus, and the held-out one when `data.eval` names one.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Corpora:
+    """All that `[data]` names: the training corpora, at least one, and the held-out one, if there is one of its own."""
 
-    Raises: DataError when a corpus is missing, empty or no regular file, or when text and token ids are mixed.
+    train: tuple[Source, ...]
+    eval: Source | None
+
+    @property
+    def all(self) -> tuple[Source, ...]:
+        """The training corpora, then the held-out one."""
+        return self.train if self.eval is None else (*self.train, self.eval)
+
+
+def resolve(config: DataSection) -> Corpora:
+    """One `Source` for each name in `config.corpora`, and one for `data.eval` when it names one.
+
+    Raises: DataError when a corpus is missing, empty or no regular file, when text and token ids are mixed, and when
+    `data.vocab_size` counts more ids than `data.token_dtype` can tell apart.
     """
-    train = _resolve_split(config, "train")
-    held_out = _resolve_split(config, "eval") if config.eval else None
-    if held_out is not None and held_out.holds_tokens != train.holds_tokens:
-        kinds = {True: "token ids", False: "text"}
-        raise DataError(
-            f"{train.name} holds {kinds[train.holds_tokens]}, but {held_out.name} holds {kinds[held_out.holds_tokens]}; "
-            "give both in the same form"
-        )
-    return train, held_out
+    train = tuple(_resolve(f"data.train ({spec})", spec, config) for spec in config.corpora)
+    corpora = Corpora(train=train, eval=_resolve(f"data.eval ({config.eval})", config.eval, config) if config.eval else None)
+    first, *others = corpora.all
+    for other in others:
+        if other.holds_tokens != first.holds_tokens:
+            kinds = {True: "token ids", False: "text"}
+            raise DataError(
+                f"{first.name} holds {kinds[first.holds_tokens]}, but {other.name} holds {kinds[other.holds_tokens]}; "
+                "give all in the same form"
+            )
+    return corpora
 
 
 def tokenizer_file(config: DataSection) -> SourceFile | None:
-    """The `tokenizer.json` that `data.tokenizer` names; None for byte, char and bpe.
+    """The file that `data.tokenizer` names, a `tokenizer.json` or tiktoken's ranks; None for byte, char and bpe.
 
     Raises: DataError when it names neither.
     """
@@ -96,13 +125,23 @@ def tokenizer_file(config: DataSection) -> SourceFile | None:
     except (OSError, ValueError, DataError) as error:
         raise DataError(
             f"data.tokenizer: {config.tokenizer!r} is none of {', '.join(TRAINED_TOKENIZERS)}, "
-            f"and no readable tokenizer.json ({_reason(error)})"
+            f"and no readable tokenizer.json or *.tiktoken file ({_reason(error)})"
         ) from None
 
 
-def _resolve_split(config: DataSection, split: Split) -> Source:
-    spec = config.train if split == "train" else config.eval
-    name = f"data.{split} ({spec})"
+def require_ids_fit(path: Path, token_dtype: str, vocab_size: int) -> None:
+    """Raises: DataError when a file of `token_dtype` cannot hold all ids below `vocab_size`: writing it has lost some."""
+    limit = 1 << 8 * _TOKEN_BYTES[token_dtype]
+    if vocab_size > limit:
+        raise DataError(
+            f"{path}: a vocabulary of {vocab_size} ids does not fit into data.token_dtype {token_dtype}, which holds {limit}; "
+            "set data.token_dtype, and data.vocab_size or data.tokenizer, to what the file was written with"
+        )
+
+
+def _resolve(name: str, spec: str, config: DataSection) -> Source:
+    if spec.startswith(PLUGIN_PREFIX):
+        return _plugin_source(name, spec)
     try:
         files = tuple(_files(spec, config))
     except (OSError, ValueError, DataError) as error:
@@ -114,20 +153,35 @@ def _resolve_split(config: DataSection, split: Split) -> Source:
     return Source(name=name, files=files)
 
 
+def _plugin_source(name: str, spec: str) -> Source:
+    if spec.split(":")[1] == "":
+        raise DataError(f"{name}: names no plug-in; write plugin:NAME or plugin:NAME:ARGUMENT")
+    return Source(name=name, files=(SourceFile(path=Path(spec), format="plugin", size=0, mtime_ns=0),))
+
+
 def _files(spec: str, config: DataSection) -> Iterator[SourceFile]:
     if spec.startswith(BUILTIN_PREFIX):
         yield from _builtin_files(spec.removeprefix(BUILTIN_PREFIX))
         return
-    for path in _paths(spec, _FOLDER_ENDINGS[config.format]):
-        by_ending = _FORMAT_BY_ENDING.get(path.suffix.lower(), "text")
-        file = _regular_file(path, by_ending if config.format == "auto" else config.format)
-        if file.format == "tokens" and path.suffix.lower() != ".npy":
-            _require_whole_tokens(file, config.token_dtype)
+    for path in _paths(spec, config.format):
+        ending, compression = _endings(path)
+        by_ending = _FORMAT_BY_ENDING.get(ending, "text")
+        file = _regular_file(path, by_ending if config.format == "auto" else config.format, compression)
+        if compression and file.format not in _STREAMED_FORMATS:
+            raise DataError(f"{path}: {file.format} files are not read from .{compression} files; unpack it first")
+        if file.format == "tokens" and ending != ".npy":
+            _require_whole_tokens(file, config)
         yield file
 
 
-def _paths(spec: str, endings: tuple[str, ...]) -> list[Path]:
-    """The file itself, the files of a folder whose name ends in one of `endings`, or the files that a glob matches."""
+def _endings(path: Path) -> tuple[str, Compression]:
+    """The ending that tells the format, and the compression: `.txt` and "gz" of `a.txt.gz`; in small letters."""
+    compression = _COMPRESSION_BY_ENDING.get(path.suffix.lower(), "")
+    return (path.with_suffix("") if compression else path).suffix.lower(), compression
+
+
+def _paths(spec: str, file_format: str) -> list[Path]:
+    """The file itself, the files of a folder whose names end as `file_format` tells, or the files that a glob matches."""
     path = _expanded(spec)
     try:
         mode = path.stat().st_mode
@@ -139,11 +193,21 @@ def _paths(spec: str, endings: tuple[str, ...]) -> list[Path]:
         if not found:
             raise DataError("no file matches; check the pattern and the folder it starts from") from None
         return found
-    if not stat.S_ISDIR(mode):
-        return [path]
-    found = [file for file in _walk(path) if file.suffix.lower() in endings]
+    return _folder_files(path, file_format) if stat.S_ISDIR(mode) else [path]
+
+
+def _folder_files(folder: Path, file_format: str) -> list[Path]:
+    wanted = _FOLDER_ENDINGS[file_format]
+    may_be_packed = _FORMAT_BY_ENDING.get(wanted[0], "text") in _STREAMED_FORMATS
+    found = []
+    for path in _walk(folder):
+        ending, compression = _endings(path)
+        if ending in wanted and (may_be_packed or not compression):
+            found.append(path)
     if not found:
-        raise DataError(f"the folder holds no {' or '.join('*' + ending for ending in endings)} file; name files by a glob")
+        names = " or ".join("*" + ending for ending in wanted)
+        packed = " (nor one with .gz or .zst behind)" if may_be_packed else ""
+        raise DataError(f"the folder holds no {names} file{packed}; name files by a glob, or set data.format")
     return found
 
 
@@ -174,19 +238,22 @@ def _walk(folder: Path, skip: frozenset[str] = frozenset()) -> Iterator[Path]:
     yield from sorted(found)
 
 
-def _regular_file(path: Path, file_format: FileFormat) -> SourceFile:
+def _regular_file(path: Path, file_format: FileFormat, compression: Compression = "") -> SourceFile:
     status = path.stat()
     if not stat.S_ISREG(status.st_mode):
         raise DataError(f"{path} is {_kind(status.st_mode)}, not a regular file; copy its content to a file first")
-    return SourceFile(path=path, format=file_format, size=status.st_size, mtime_ns=status.st_mtime_ns)
+    return SourceFile(path=path, format=file_format, size=status.st_size, mtime_ns=status.st_mtime_ns, compression=compression)
 
 
-def _require_whole_tokens(file: SourceFile, token_dtype: str) -> None:
-    if file.size % _TOKEN_BYTES[token_dtype]:
+def _require_whole_tokens(file: SourceFile, config: DataSection) -> None:
+    """What size and settings tell about a file of bare ids without opening it."""
+    if file.size % _TOKEN_BYTES[config.token_dtype]:
         raise DataError(
-            f"{file.path}: {file.size} bytes are no whole number of {token_dtype} ids; set data.token_dtype to the type it was "
-            "written with, or write it again"
+            f"{file.path}: {file.size} bytes are no whole number of {config.token_dtype} ids; set data.token_dtype to the type "
+            "it was written with, or write it again"
         )
+    if config.tokenizer in TRAINED_TOKENIZERS:  # else the vocabulary is the tokenizer file's, which nobody has read yet
+        require_ids_fit(file.path, config.token_dtype, config.vocab_size)
 
 
 def _kind(mode: int) -> str:

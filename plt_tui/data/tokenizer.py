@@ -1,4 +1,4 @@
-"""Text to token ids and back: bytes, characters, byte-pair encoding, any `tokenizer.json`, or ids without text.
+"""Text to token ids and back: bytes, characters, byte-pair encoding, a tokenizer from a file, or ids without text.
 
 `encode` never yields the end-of-text id: callers put it between documents, and the same words inside a document stay words.
 Does not read corpora. Invariant: for byte, char and bpe `decode(encode(text)) == text`, and `from_json(t.to_json())` encodes
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from plt_tui.data import tiktoken
 from plt_tui.errors import DataError
 
 if TYPE_CHECKING:
@@ -141,7 +142,7 @@ class CharTokenizer:
 
 
 class SubwordTokenizer:
-    """A tokenizer of the `tokenizers` library: `bpe` trained here, or a `tokenizer.json` from elsewhere (`file`)."""
+    """A tokenizer of the `tokenizers` library: `bpe` trained here, or one from elsewhere (`file`)."""
 
     def __init__(self, kind: Literal["bpe", "file"], library: LibraryTokenizer) -> None:
         """`library` must not be used by others: its truncation, padding and parsing of special tokens are switched off."""
@@ -156,7 +157,8 @@ class SubwordTokenizer:
 
     def encode(self, text: str) -> Ids:
         """Ids without the special tokens that a tokenizer adds by itself."""
-        return np.array(self._library.encode(text, add_special_tokens=False).ids, dtype=np.uint32)
+        (encoding,) = self._library.encode_batch_fast([text], add_special_tokens=False)  # 1.8 times as fast: makes no offsets
+        return np.array(encoding.ids, dtype=np.uint32)
 
     def encode_prompt(self, text: str) -> Ids:
         """Like `encode`, with "?" for half a surrogate pair."""
@@ -236,18 +238,28 @@ def train_bpe(texts: Iterable[str], vocab_size: int) -> SubwordTokenizer:
 
 
 def load_file(path: Path) -> Tokenizer:
-    """The tokenizer in `path`: a `tokenizer.json` of the `tokenizers` library, or one that plt-tui wrote.
+    """The tokenizer in `path`: tiktoken's ranks (`*.tiktoken`), a `tokenizer.json` of the `tokenizers` library, or one of ours.
 
-    Raises: DataError when the file cannot be read or holds neither.
+    Raises: DataError when the file cannot be read or holds none of them.
     """
     try:
-        value = json.loads(path.read_bytes())
+        if path.suffix.lower() == tiktoken.ENDING:
+            return SubwordTokenizer("file", tiktoken.load_ranks(path, END_OF_TEXT))
+        return _load_json(path)
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from None
+
+
+def _load_json(path: Path) -> Tokenizer:
+    try:
+        value = json.loads(path.read_bytes())
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path}: not a tokenizer.json: not valid JSON ({error})") from None
     if not isinstance(value, dict):
         raise DataError(f"{path}: not a tokenizer.json: a {type(value).__name__}, not an object")
+    inner = value.get("tokenizer")
+    if "kind" not in value and isinstance(inner, dict) and "kind" in inner:
+        value = inner  # the state of a checkpoint holds its tokenizer
     try:
         return from_json(value if "kind" in value else {"kind": "file", "tokenizer": value})
     except (DataError, ValueError) as error:

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from plt_tui.data.sources import Source, SourceFile
+from plt_tui.data.sources import Source, SourceFile, require_ids_fit
 from plt_tui.data.tokenizer import TokenArray
 from plt_tui.errors import DataError
 
@@ -71,9 +71,10 @@ def adopt_tokens(
 
     `on_bytes`: told the bytes checked so far, every few megabytes.
 
-    Raises: DataError for an id that is not below `vocab_size` and for a file that is no flat array of ids; OSError.
+    Raises: DataError for an id that is not below `vocab_size`, for a file that is no flat array of ids, and for a `token_dtype`
+    too small for `vocab_size`; OSError.
     """
-    arrays = [(file, _map_source(file, token_dtype)) for file in source.files if file.size]
+    arrays = [(file, _map_source(file, token_dtype, vocab_size)) for file in source.files if file.size]
     checked = (block for file, array in arrays for block in _checked_blocks(file, array, vocab_size))
     blocks = _counted(checked, on_bytes)
     file, array = arrays[0]
@@ -97,9 +98,12 @@ def blocks_of(tokens: TokenArray) -> Iterator[TokenArray]:
         yield tokens[start : start + BLOCK_TOKENS]
 
 
-def _map_source(file: SourceFile, token_dtype: str) -> np.memmap[tuple[int], np.dtype[np.unsignedinteger[Any]]]:
+def _map_source(
+    file: SourceFile, token_dtype: str, vocab_size: int
+) -> np.memmap[tuple[int], np.dtype[np.unsignedinteger[Any]]]:
     try:
         if file.path.suffix.lower() != ".npy":
+            require_ids_fit(file.path, token_dtype, vocab_size)
             return np.memmap(file.path, dtype=np.dtype(token_dtype).newbyteorder("<"), mode="r")
         array: np.memmap[tuple[int], Any] = np.lib.format.open_memmap(file.path, mode="r")
     except (OSError, ValueError) as error:

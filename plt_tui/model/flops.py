@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from torch import nn
 
+from plt_tui.model.base import LanguageModel
 from plt_tui.model.transformer import TransformerLM
 
 
@@ -22,11 +23,16 @@ def matmul_params(model: TransformerLM) -> int:
     return linear + model.output_weight.numel()
 
 
-def flops_per_token(model: TransformerLM, context: int) -> int:
+def flops_per_token(model: LanguageModel, context: int) -> int:
     """Floating-point operations of forward and backward for one token in a sequence of `context`.
 
-    6 N + 12 L H D T (PaLM appendix B): 2 per weight forward and 4 backward; attention's two products take 2 T H D each, and
-    twice that backward. T is not halved for causality, so that the figure compares with published ones. N counts the weights of
-    `matmul_params`; nanoGPT's estimate has the same form.
+    6 N + 12 C S (PaLM appendix B): 2 per weight forward and 4 backward; attention's two products take 2 C S each, and twice
+    that backward. S sums over the layers how many positions each looks at: T = `context`, or its window where that is shorter.
+    T is not halved for causality, so that the figure compares with published ones. N counts the weights of `matmul_params`;
+    nanoGPT's estimate has the same form. What activation checkpointing computes twice counts once. Of a plug-in's model only
+    the parameters are known: 6 times their number, which leaves out its attention and counts its tables.
     """
-    return 6 * matmul_params(model) + 12 * model.shape.layers * model.shape.width * context
+    if not isinstance(model, TransformerLM):
+        return 6 * num_params(model)
+    seen = sum(min(window or context, context) for window in model.windows)
+    return 6 * matmul_params(model) + 12 * model.shape.width * seen

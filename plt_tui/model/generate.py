@@ -11,9 +11,8 @@ from contextlib import contextmanager
 
 import torch
 from torch import Generator, Tensor, nn
-from torch.nn import functional
 
-from plt_tui.model.transformer import TransformerLM
+from plt_tui.model.base import LanguageModel
 
 
 @contextmanager
@@ -27,42 +26,92 @@ def eval_mode(model: nn.Module) -> Iterator[None]:
         model.train(was_training)
 
 
-@torch.inference_mode()
 def generate(
-    model: TransformerLM, prompt_ids: Tensor, *, tokens: int, temperature: float, seed: int, stop_id: int | None = None
+    model: LanguageModel,
+    prompt_ids: Tensor,
+    *,
+    tokens: int,
+    temperature: float,
+    seed: int,
+    top_k: int = 0,
+    top_p: float = 1.0,
+    stop_id: int | None = None,
 ) -> list[int]:
-    """Up to `tokens` ids that continue `prompt_ids`, int64 (T,) with T at least 1, the prompt not included.
+    """All ids that `stream` gives, with dropout off meanwhile."""
+    with eval_mode(model):
+        written = stream(
+            model,
+            prompt_ids,
+            tokens=tokens,
+            temperature=temperature,
+            seed=seed,
+            top_k=top_k,
+            top_p=top_p,
+            stop_id=stop_id,
+        )
+        return list(written)
 
-    `temperature`: 0 takes the most probable id. `stop_id` ends the text and is not returned. A window that is full drops its
-    older half: every token is drawn with between half a context and a whole one before it.
+
+@torch.inference_mode()
+def stream(
+    model: LanguageModel,
+    prompt_ids: Tensor,
+    *,
+    tokens: int,
+    temperature: float,
+    seed: int,
+    top_k: int = 0,
+    top_p: float = 1.0,
+    stop_id: int | None = None,
+) -> Iterator[int]:
+    """Up to `tokens` ids that continue `prompt_ids`, int64 (T,) with T at least 1, each as soon as it is drawn.
+
+    `temperature`, `top_k`, `top_p`: see `probabilities`. `stop_id` ends the text and is not given. A window that is full drops
+    its older half: every token is drawn with between half a context and a whole one before it. Dropout acts as the model's mode
+    says.
     """
     assert prompt_ids.ndim == 1, f"a prompt is one row, not {tuple(prompt_ids.shape)}"
     assert len(prompt_ids) > 0, "a prompt has at least one token"
     generator = torch.Generator().manual_seed(seed)
+    device = next(model.parameters()).device
     window: list[int] = prompt_ids.tolist()[-model.context :]
     past = model.new_past()
     fresh = window
-    written: list[int] = []
-    with eval_mode(model):
-        while len(written) < tokens:
-            hidden = model.hidden(torch.tensor([fresh], device=model.output_weight.device), past)
-            token = pick(functional.linear(hidden[0, -1], model.output_weight), temperature, generator)
-            if token == stop_id:
-                break
-            written.append(token)
-            window.append(token)
-            fresh = [token]
-            if len(window) > model.context:
-                # Positions count from the window's start, so what is kept has to be computed again.
-                fresh = window = window[-max(1, model.context // 2) :]
-                past = model.new_past()
-    return written
+    for _ in range(tokens):
+        logits = model.next_logits(torch.tensor([fresh], device=device), past)[0]
+        token = pick(logits, generator, temperature=temperature, top_k=top_k, top_p=top_p)
+        if token == stop_id:
+            return
+        yield token
+        window.append(token)
+        fresh = [token]
+        if len(window) > model.context:
+            # Positions count from the window's start, so what is kept has to be computed again.
+            fresh = window = window[-max(1, model.context // 2) :]
+            past = model.new_past()
 
 
-def pick(logits: Tensor, temperature: float, generator: Generator) -> int:
+def pick(logits: Tensor, generator: Generator, *, temperature: float, top_k: int = 0, top_p: float = 1.0) -> int:
     """One id from `logits`, (V,), drawn from `generator` on the CPU; temperature 0: the most probable, the first of equals."""
     logits = logits.float().cpu()
     if temperature == 0.0:
         return int(logits.argmax())
-    probabilities = torch.softmax((logits - logits.max()) / temperature, dim=-1)
-    return int(torch.multinomial(probabilities, 1, generator=generator))
+    chances = probabilities(logits, temperature=temperature, top_k=top_k, top_p=top_p)
+    return int(torch.multinomial(chances, 1, generator=generator))
+
+
+def probabilities(logits: Tensor, *, temperature: float, top_k: int = 0, top_p: float = 1.0) -> Tensor:
+    """What `pick` draws from: softmax(logits / temperature), (V,), of which first the `top_k` largest are kept, 0: all.
+
+    Of these the fewest that together have at least `top_p` of the probability (nucleus sampling, Holtzman et al. 2019, arXiv
+    1904.09751, section 3.1): always one. Among equals the first ids are kept. What is kept sums to 1.
+    """
+    chances = torch.softmax((logits - logits.max()) / temperature, dim=-1)
+    if not top_k and top_p == 1.0:
+        return chances
+    ranked, order = chances.sort(descending=True, stable=True)
+    if top_k:
+        ranked[top_k:] = 0.0
+    ranked /= ranked.sum()
+    ranked[ranked.cumsum(0) - ranked >= top_p] = 0.0  # what is more probable suffices without it
+    return torch.zeros_like(chances).scatter_(0, order, ranked / ranked.sum())

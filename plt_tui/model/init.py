@@ -29,27 +29,19 @@ class Scale(NamedTuple):
     """Of the matrices whose output is added to the residual stream."""
 
 
-def build_model(shape: ModelSection, *, vocab_size: int, context: int, seed: int) -> TransformerLM:
-    """A float32 model on the CPU, ready to train. The global random streams are left as they were. Any thread."""
-    with torch.device("meta"):  # no memory and no draw from the global stream for values that are replaced anyway
-        model = TransformerLM(shape, vocab_size=vocab_size, context=context)
-    model.to_empty(device="cpu")
-    initialise(model, torch.Generator().manual_seed(seed))
-    return model
-
-
 def scale_of(shape: ModelSection) -> Scale:
-    """The scheme of a shape: GPT-2's for tied embeddings or learned positions, else the modern one.
+    """The scheme that `shape.init` names; auto: gpt2 for tied embeddings or learned positions, else zero_projection.
 
-    GPT-2: N(0, 0.02), residual matrices divided by the root of the number of additions, two per block (Radford et al. 2019,
+    gpt2: N(0, 0.02), residual matrices divided by the root of the number of additions, two per block (Radford et al. 2019,
     section 2.3). A matrix that is table and output layer at once, and tables that are added up, need its small common scale.
 
-    Modern: N(0, 1 / sqrt(width)) from the fan-in (LeCun et al. 1998, "Efficient BackProp", section 4.6), and residual matrices
-    0, so that each block starts as the identity (Zhang et al. 2019, arXiv 1901.09321; nanochat and modded-nanogpt do the same).
-    Measured on the quick start's shape, 200 steps of 8 x 128 bytes, one seed: validation loss 1.45 nats; 1.56 with GPT-2's
-    scheme, 1.89 with an embedding of std 1 and a zero output layer.
+    zero_projection: N(0, 1 / sqrt(width)) from the fan-in (LeCun et al. 1998, "Efficient BackProp", section 4.6), and residual
+    matrices 0, so that each block starts as the identity (Zhang et al. 2019, arXiv 1901.09321; nanochat and modded-nanogpt do
+    the same). Measured on the quick start's shape, 200 steps of 8 x 128 bytes, one seed: validation loss 1.45 nats; 1.56 with
+    GPT-2's scheme, 1.89 with an embedding of std 1 and a zero output layer.
     """
-    if shape.tie_embeddings or shape.position == "learned":
+    is_like_gpt2 = shape.tie_embeddings or shape.position == "learned"
+    if shape.init == "gpt2" or (shape.init == "auto" and is_like_gpt2):
         return Scale(weight=GPT2_STD, residual=GPT2_STD / math.sqrt(2 * shape.layers))
     return Scale(weight=shape.width**-0.5, residual=0.0)
 

@@ -29,6 +29,7 @@ from torch import Tensor
 
 from plt_tui import __version__
 from plt_tui.errors import StorageError
+from plt_tui.weights.digest import weights_sha256
 
 FORMAT = 1
 MODEL, OPTIMIZER, STATE, MANIFEST = "model.safetensors", "optimizer.safetensors", "state.json", "manifest.json"
@@ -71,16 +72,6 @@ class Manifest:
 def copy_tensors(tensors: Iterable[tuple[str, Tensor]]) -> dict[str, Tensor]:
     """Copies in main memory that later steps do not change."""
     return {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors}
-
-
-def weights_sha256(tensors: Mapping[str, Tensor]) -> str:
-    """One hash over names, types, shapes and bytes of all tensors, in the order of their names."""
-    digest = hashlib.sha256()
-    for name in sorted(tensors):
-        tensor = tensors[name].detach().cpu().contiguous()
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.view(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
 
 
 def write(root: Path, snapshot: Snapshot) -> tuple[Path, Manifest]:

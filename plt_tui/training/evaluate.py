@@ -12,8 +12,9 @@ from dataclasses import dataclass
 import torch
 
 from plt_tui.data.cursor import EvalWindows
+from plt_tui.model.base import LanguageModel
 from plt_tui.model.generate import eval_mode
-from plt_tui.model.transformer import TransformerLM
+from plt_tui.training.precision import autocast
 from plt_tui.training.ranks import Ranks
 
 
@@ -31,22 +32,31 @@ class EvalResult:
 
 
 def evaluate(
-    model: TransformerLM, windows: EvalWindows, ranks: Ranks, *, batch_size: int, batches: int, bytes_per_token: float
+    model: LanguageModel,
+    windows: EvalWindows,
+    ranks: Ranks,
+    *,
+    batch_size: int,
+    batches: int,
+    bytes_per_token: float,
+    precision: str = "fp32",
 ) -> EvalResult:
     """Loss and accuracy over up to `batches` batches of windows, spread evenly over the held-out text.
+
+    `precision`: of the forward pass, as `train.precision`; sums are float64.
 
     Bits per byte: nats / ln 2 / bytes per token (Gao et al. 2020, arXiv 2101.00027, section 3.1).
     """
     started = time.monotonic()
     starts = [index * batch_size for index in spread(math.ceil(windows.num_windows / batch_size), batches)]
     loss_sum, correct, tokens = 0.0, 0.0, 0
-    with torch.inference_mode(), eval_mode(model):
+    with torch.inference_mode(), eval_mode(model), autocast(precision, ranks.device):
         for start in starts[ranks.rank :: ranks.world_size]:
             count = min(batch_size, windows.num_windows - start)
             ids = torch.from_numpy(windows.batch(start, count)).to(ranks.device)
-            batch_loss, batch_correct = model.token_losses(ids[:, :-1], ids[:, 1:])
-            loss_sum += float(batch_loss)
-            correct += float(batch_correct)
+            score = model.token_losses(ids[:, :-1], ids[:, 1:])
+            loss_sum += float(score.loss_sum)
+            correct += float(score.num_correct)
             tokens += ids[:, 1:].numel()
     loss_sum, correct, all_tokens = ranks.sum([loss_sum, correct, float(tokens)])
     loss = loss_sum / all_tokens

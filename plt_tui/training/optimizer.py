@@ -1,23 +1,41 @@
-"""The optimizer, told every step what to use: nothing is read back from its parameter groups.
+"""The optimizers, told every step what to use: nothing is read back from their parameter groups.
 
-A learning rate or beta that was saved with the optimizer can therefore never win over the configuration and the journal.
+A learning rate or beta that was saved with an optimizer can therefore never win over the configuration and the journal.
+Invariant: the state is the same bits on every rank, so what one rank saves is all there is.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from plt_tui.config.schema import OptimSection
 from plt_tui.errors import StorageError
-from plt_tui.model.groups import decay_groups
-from plt_tui.model.transformer import TransformerLM
+from plt_tui.model.base import LanguageModel
+from plt_tui.model.groups import decay_groups, hidden_matrices
+from plt_tui.training import lion, muon, sgd
+from plt_tui.training.ranks import Ranks
 
-STATE_NAMES = ("step", "exp_avg", "exp_avg_sq")
-"""What AdamW keeps per parameter (torch.optim.AdamW)."""
+_ADAMW_STATE = ("step", "exp_avg", "exp_avg_sq")
+_STATE: Mapping[type, tuple[str, ...]] = {
+    torch.optim.AdamW: _ADAMW_STATE,
+    muon.Muon: muon.STATE_NAMES,
+    lion.Lion: lion.STATE_NAMES,
+    sgd.SGD: sgd.STATE_NAMES,
+}
+"""What each keeps per parameter."""
+_KEPT_BY: Mapping[frozenset[str], str] = {
+    frozenset(_ADAMW_STATE): "adamw",
+    frozenset((*_ADAMW_STATE, *muon.STATE_NAMES)): "muon",
+    frozenset(lion.STATE_NAMES): "lion",
+    frozenset(sgd.STATE_NAMES): "sgd",
+}
+"""The optim.name that a state tells."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,40 +48,125 @@ class StepHyper:
     grad_clip: float
 
 
-def build_optimizer(model: TransformerLM, optim: OptimSection) -> torch.optim.Optimizer:
-    """AdamW (Loshchilov and Hutter 2017, arXiv 1711.05101), matrices with weight decay and vectors without, in that order."""
-    decayed, plain = decay_groups(model)
-    groups = [{"params": decayed, "is_decayed": True}, {"params": plain, "is_decayed": False}]
-    groups = [group for group in groups if group["params"]]
-    return torch.optim.AdamW(groups, lr=optim.lr, betas=optim.betas, eps=optim.eps, fused=True)
+class Rule(Protocol):
+    """One way to update parameters: AdamW of torch, or one of ours."""
+
+    param_groups: list[dict[str, Any]]
+
+    @property
+    def state(self) -> Mapping[Tensor, dict[str, Any]]:
+        """Tensors by name for each parameter."""
+
+    def step(self) -> Any:
+        """Update every parameter from its gradient."""
 
 
-def tell(optimizer: torch.optim.Optimizer, hyper: StepHyper) -> None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Optimizer:
+    """One or two rules that step together; between them they hold every trainable parameter once."""
+
+    rules: tuple[Rule, ...]
+
+    @property
+    def param_groups(self) -> list[dict[str, Any]]:
+        """The groups of all rules; what is written into one is in force at the next step."""
+        return [group for rule in self.rules for group in rule.param_groups]
+
+    def step(self) -> None:
+        """Update every parameter from its gradient; one that took no part in the loss has gradient 0. All ranks."""
+        for parameter in self._parameters():
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+        for rule in self.rules:
+            rule.step()
+
+    def zero_grad(self, *, set_to_none: bool = True) -> None:
+        """Forget the gradients; `set_to_none=False` keeps their memory, which may be a view of DDP's buckets."""
+        if set_to_none:
+            for parameter in self._parameters():
+                parameter.grad = None
+        else:
+            gradients = [parameter.grad for parameter in self._parameters() if parameter.grad is not None]
+            if gradients:
+                torch._foreach_zero_(gradients)
+
+    def _parameters(self) -> Iterator[nn.Parameter]:
+        return itertools.chain.from_iterable(group["params"] for group in self.param_groups)
+
+
+def build_optimizer(model: LanguageModel, optim: OptimSection, ranks: Ranks) -> Optimizer:
+    """The optimizer that `optim.name` names, over the trainable parameters of `model`. Vectors and tables do not decay.
+
+    adamw: Loshchilov and Hutter 2017, arXiv 1711.05101. muon: `muon.Muon` for the hidden matrices, AdamW for the rest.
+    """
+    matrices = hidden_matrices(model) if optim.name == "muon" else []
+    decayed, plain = decay_groups(model, but=[matrix.parameter for matrix in matrices])
+    groups: list[dict[str, Any]] = [
+        {"params": parameters, "is_decayed": is_decayed, "lr": optim.lr, "lr_scale": 1.0, "betas": optim.betas}
+        for parameters, is_decayed in ((decayed, True), (plain, False))
+        if parameters
+    ]
+    if optim.name == "lion":
+        return Optimizer(rules=(lion.Lion(groups),))
+    if optim.name == "sgd":
+        return Optimizer(rules=(sgd.SGD([{**group, "momentum": optim.momentum} for group in groups]),))
+    rules: list[Rule] = []
+    if matrices:
+        settings = {"is_decayed": True, "lr": optim.lr, "lr_scale": optim.matrix_lr_scale, "momentum": optim.momentum}
+        rules.append(muon.Muon(matrices, settings, ranks))
+    if groups:
+        rules.append(torch.optim.AdamW(groups, eps=optim.eps, fused=True))
+    return Optimizer(rules=tuple(rules))
+
+
+def tell(optimizer: Optimizer, hyper: StepHyper) -> None:
     """Set every hyperparameter for the coming step."""
     for group in optimizer.param_groups:
-        group["lr"] = hyper.lr
+        group["lr"] = hyper.lr * group["lr_scale"]
         group["betas"] = hyper.betas
         group["weight_decay"] = hyper.weight_decay if group["is_decayed"] else 0.0
 
 
-def state_tensors(optimizer: torch.optim.Optimizer, model: TransformerLM) -> Iterator[tuple[str, Tensor]]:
-    """The optimizer's state as (name, tensor), such as ("exp_avg/blocks.0.attention.qkv.weight", ...)."""
-    for name, parameter in model.named_parameters():
-        for key, tensor in optimizer.state[parameter].items():
+def state_tensors(optimizer: Optimizer, model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """The optimizer's state as (name, tensor), such as ("exp_avg/blocks.0.attention.qkv.weight", ...); none before a step."""
+    rules = _rule_of_each(optimizer)
+    for name, parameter in _trained(model):
+        for key, tensor in rules[parameter].state.get(parameter, {}).items():
             yield f"{key}/{name}", tensor
 
 
-def load_state_tensors(optimizer: torch.optim.Optimizer, model: TransformerLM, tensors: Mapping[str, Tensor]) -> None:
+def load_state_tensors(optimizer: Optimizer, model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     """Put back what `state_tensors` gave; none at all means an optimizer that has not stepped yet.
 
-    Raises: StorageError when a tensor is missing or has another shape.
+    Raises: StorageError when a tensor is missing or has another shape, or when the state is another optimizer's.
     """
     if not tensors:
         return
-    for name, parameter in model.named_parameters():
-        for key in STATE_NAMES:
+    rules = _rule_of_each(optimizer)
+    _refuse_another(frozenset(name.partition("/")[0] for name in tensors), optimizer)
+    for name, parameter in _trained(model):
+        state = rules[parameter].state[parameter]
+        for key in _STATE[type(rules[parameter])]:
             tensor = tensors.get(f"{key}/{name}")
-            if tensor is None or (key != "step" and tensor.shape != parameter.shape):
-                raise StorageError(f"the checkpoint's optimizer state does not fit: {key} of {name}")
-            device = tensor.device if key == "step" and parameter.device.type == "cpu" else parameter.device
-            optimizer.state[parameter][key] = tensor.to(device).clone()
+            shape = () if key == "step" else tuple(parameter.shape)
+            if tensor is None or tuple(tensor.shape) != shape:
+                seen = "is missing" if tensor is None else f"has the shape {tuple(tensor.shape)} and not {shape}"
+                raise StorageError(f"the checkpoint's optimizer state does not fit: {key} of {name} {seen}")
+            state[key] = tensor.to(parameter.device, copy=True)
+
+
+def _refuse_another(given: frozenset[str], optimizer: Optimizer) -> None:
+    expected = frozenset(key for rule in optimizer.rules for key in _STATE[type(rule)])
+    if given != expected and given in _KEPT_BY:
+        raise StorageError(
+            f"the checkpoint was trained with optim.name={_KEPT_BY[given]}, but this run has optim.name={_KEPT_BY[expected]}: "
+            "change it back, or start a new run from the checkpoint's weights with train.init_from"
+        )
+
+
+def _rule_of_each(optimizer: Optimizer) -> dict[Tensor, Rule]:
+    return {parameter: rule for rule in optimizer.rules for group in rule.param_groups for parameter in group["params"]}
+
+
+def _trained(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
+    return ((name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad)

@@ -20,6 +20,7 @@ from typing import TypeVar
 import torch
 import torch.distributed as dist
 
+from plt_tui.config.schema import ParallelSection
 from plt_tui.errors import UsageError
 
 BEAT_S = 0.5
@@ -119,18 +120,44 @@ def joined(rank: int, world_size: int, device_name: str, meeting_file: Path) -> 
         return
     if sys.platform == "linux":
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+    ranks = _meet(rank, world_size, device, f"file://{meeting_file}")
+    try:
+        yield ranks
+    finally:
+        leave(ranks)
+
+
+def from_environment(parallel: ParallelSection) -> Ranks:
+    """This process's place as torchrun's variables tell it (RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR), else alone.
+
+    For scripts and notebooks; call `leave` at the end. Raises: UsageError when torch cannot use `parallel.device`.
+    """
+    rank, world_size = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+    name = parallel.device
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda":
+        name = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
+    device = _device(name)
+    return Ranks(0, 1, device) if world_size == 1 else _meet(rank, world_size, device, "env://")
+
+
+def leave(ranks: Ranks) -> None:
+    """Leave the process groups that `ranks` stands for; nothing to do for a process alone."""
+    if ranks.side is not None:
+        dist.destroy_process_group()
+
+
+def _meet(rank: int, world_size: int, device: torch.device, init_method: str) -> Ranks:
     dist.init_process_group(
         "nccl" if device.type == "cuda" else "gloo",
-        init_method=f"file://{meeting_file}",
+        init_method=init_method,
         rank=rank,
         world_size=world_size,
         timeout=COLLECTIVE_TIMEOUT,
         device_id=device if device.type == "cuda" else None,
     )
-    try:
-        yield Ranks(rank, world_size, device, dist.new_group(backend="gloo", timeout=COLLECTIVE_TIMEOUT))
-    finally:
-        dist.destroy_process_group()
+    return Ranks(rank, world_size, device, dist.new_group(backend="gloo", timeout=COLLECTIVE_TIMEOUT))
 
 
 def _device(name: str) -> torch.device:

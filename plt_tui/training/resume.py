@@ -39,6 +39,7 @@ def resume(trainer: Trainer, wish: str, root: Path) -> Resumed:
     chosen = ranks.alone(lambda: _chosen_step(wish, root))
     step = ranks.broadcast_int(chosen if chosen is not None else 0)
     if step < 0:
+        trainer.init_weights()
         return Resumed(folder=None)
     folder = root / checkpoint.folder_name(step) if wish == "auto" else Path(wish)
     return Resumed(folder=folder, inexact_because=tuple(trainer.load_checkpoint(folder)))

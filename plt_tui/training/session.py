@@ -111,7 +111,8 @@ class Session:
         grad_norm = trainer.update(hyper)
         (loss_sum,), commands = self._agreement.settle(pending)
         seconds = time.perf_counter() - started
-        self._status.stepped(trainer.step, seconds, sums.data_s)
+        parts = trainer.clock.close()
+        self._status.stepped(trainer.step, seconds, parts)
         self._say(
             Step(
                 time=time.time(),
@@ -120,9 +121,9 @@ class Session:
                 lr=hyper.lr,
                 grad_norm=grad_norm,
                 tokens=trainer.tokens,
-                tokens_per_s=trainer.tokens_per_step / seconds,
+                tokens_per_s=sums.num_targets / seconds,
                 step_ms=seconds * 1e3,
-                data_ms=sums.data_s * 1e3,
+                data_ms=parts.data,
             )
         )
         self._act(commands)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import time
+from dataclasses import replace
 
 import torch
 
 from plt_tui.protocol.events import RankStatus
 from plt_tui.protocol.link import RankEnd
+from plt_tui.training.clock import StepParts
 
 INTERVAL_S = 0.5
 """Least time between two reports of the same doing."""
@@ -25,25 +27,24 @@ class StatusReporter:
     def say(self, doing: str, step: int = 0) -> None:
         """Report that this rank now does `doing`, after `step` completed steps."""
         if doing != self._last.doing or time.monotonic() - self._sent_at > INTERVAL_S:
-            self._send(doing, step, self._last.step_ms, self._last.data_ms)
+            self._send(replace(self._last, doing=doing, step=step))
 
-    def stepped(self, step: int, seconds: float, data_s: float) -> None:
-        """Report a completed step."""
+    def stepped(self, step: int, seconds: float, parts: StepParts) -> None:
+        """Report a completed step and where its time went."""
         if self._last.doing != "training" or time.monotonic() - self._sent_at > INTERVAL_S:
-            self._send("training", step, seconds * 1e3, data_s * 1e3)
+            timed = replace(
+                self._last,
+                step_ms=seconds * 1e3,
+                data_ms=parts.data,
+                forward_ms=parts.forward,
+                backward_ms=parts.backward,
+                comm_ms=parts.comm,
+                optim_ms=parts.optim,
+            )
+            self._send(replace(timed, doing="training", step=step))
 
-    def _send(self, doing: str, step: int, step_ms: float, data_ms: float) -> None:
-        self._last = RankStatus(
-            time=time.time(),
-            rank=self._last.rank,
-            pid=self._last.pid,
-            doing=doing,
-            step=step,
-            step_ms=step_ms,
-            data_ms=data_ms,
-            memory_bytes=self._memory_bytes(),
-            device=self._last.device,
-        )
+    def _send(self, status: RankStatus) -> None:
+        self._last = replace(status, time=time.time(), memory_bytes=self._memory_bytes())
         self._sent_at = time.monotonic()
         self._link.send(self._last)
 

@@ -6,13 +6,16 @@ told `Done` or `Failed`, or the process was killed.
 
 from __future__ import annotations
 
+import contextlib
 import gc
+import json
 import logging
 import os
 import platform
 import sys
 import time
 import traceback
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,12 +23,15 @@ from plt_tui import __version__
 from plt_tui.config.load import from_toml
 from plt_tui.config.past import checkpoint_root
 from plt_tui.errors import PltTuiError, RankFailed
+from plt_tui.plugins import Plugins
 from plt_tui.protocol.events import Alert, Failed, Progress, RankStatus, Run
 from plt_tui.protocol.link import RankEnd
 from plt_tui.protocol.rank import RankSpec
 from plt_tui.protocol.text import safe_line, safe_text
 
 if TYPE_CHECKING:
+    from plt_tui.data.tokenizer import Tokenizer
+    from plt_tui.model.peak import Peak
     from plt_tui.training.ranks import Ranks
     from plt_tui.training.resume import Resumed
     from plt_tui.training.trainer import Trainer
@@ -53,19 +59,20 @@ def main(spec: RankSpec, link: RankEnd) -> int:
 
 
 def _train(spec: RankSpec, link: RankEnd) -> None:
-    import torch
+    with _without_collections():
+        import torch
 
-    from plt_tui.data.prepare import prepare
-    from plt_tui.training.ranks import joined
-    from plt_tui.training.resume import resume
-    from plt_tui.training.saver import Saver
-    from plt_tui.training.session import Session
-    from plt_tui.training.status import StatusReporter
-    from plt_tui.training.trainer import Trainer, edits_from
+        from plt_tui.data.prepare import prepare
+        from plt_tui.training.ranks import joined
+        from plt_tui.training.resume import resume
+        from plt_tui.training.saver import Saver
+        from plt_tui.training.session import Session
+        from plt_tui.training.status import StatusReporter
+        from plt_tui.training.trainer import Trainer, edits_from
 
     config = from_toml((Path(spec.run_dir) / "config.toml").read_text())
+    plugins = Plugins(spec.plugins)
     torch.set_num_threads(spec.threads)
-    torch.use_deterministic_algorithms(config.train.deterministic)
     status = StatusReporter(link, spec.rank, spec.device)
 
     def progress(task: str, done: float, total: float, unit: str) -> None:
@@ -74,27 +81,50 @@ def _train(spec: RankSpec, link: RankEnd) -> None:
             link.send(Progress(time=time.time(), task=task, done=done, total=total, unit=unit))
 
     status.say("preparing data")
-    dataset = prepare(config.data, on_progress=progress)
+    dataset = prepare(config.data, plugins=plugins, on_progress=progress)
+    if spec.rank == 0:
+        _keep_tokenizer(dataset.tokenizer, Path(spec.run_dir) / "tokenizer.json")
     status.say("meeting the other ranks")
     try:
         with joined(spec.rank, spec.world_size, spec.device, Path(spec.meeting_file)) as ranks:
             status.say("building the model")
-            trainer = Trainer(config, dataset=dataset, ranks=ranks)
+            with _without_collections():  # DDP imports the compiler
+                trainer = Trainer(config, dataset=dataset, ranks=ranks, plugins=plugins)
             trainer.edits = edits_from(spec.edits)
             root = checkpoint_root(config, Path(spec.run_dir))
             resumed = resume(trainer, spec.resume, root)
             _describe(trainer, spec)
+            peak = _peak(trainer)
             if ranks.is_first:
                 _tell_resumed(resumed, link)
-                link.send(_run_event(spec, trainer, resumed))
+                link.send(_run_event(spec, trainer, resumed, peak))
             known = resumed.own_folder(root)
             # torch and its modules are some 300 000 objects that never become garbage: no collection need look at them again.
-            gc.collect()
             gc.freeze()
             saver = Saver(root, Path(spec.run_dir), config.checkpoint.keep, link.send, resumed_from=known)
             link.send(Session(trainer, link, status, saver, paused=spec.paused).run())
     finally:
         Path(spec.meeting_file).unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _without_collections() -> Iterator[None]:
+    """Nothing is garbage while modules are loaded, and looking for it takes a third of the time of importing the compiler."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+def _keep_tokenizer(tokenizer: Tokenizer, path: Path) -> None:
+    """Put the tokenizer into the run folder, for those who start from its weights. Rank 0."""
+    temporary = path.with_suffix(".tmp")
+    try:
+        temporary.write_text(json.dumps(tokenizer.to_json()), encoding="ascii")
+        temporary.replace(path)
+    except OSError as error:  # a copy: checkpoints hold it too
+        log.warning("the tokenizer was not written to %s: %s", safe_line(path.name), error.strerror)
 
 
 def _describe(trainer: Trainer, spec: RankSpec) -> None:
@@ -115,7 +145,7 @@ def _describe(trainer: Trainer, spec: RankSpec) -> None:
     log.info(
         "data %s: %d tokens to train on, %d held out; %s tokenizer, vocabulary of %d",
         safe_line(", ".join(config.data.corpora)),
-        len(dataset.train),
+        dataset.num_train_tokens,
         len(dataset.eval),
         dataset.tokenizer.kind,
         dataset.tokenizer.vocab_size,
@@ -141,8 +171,19 @@ def _tell_resumed(resumed: Resumed, link: RankEnd) -> None:
     link.send(Alert(time=time.time(), topic="resume", text=safe_line(text), level="info"))
 
 
-def _run_event(spec: RankSpec, trainer: Trainer, resumed: Resumed) -> Run:
-    from plt_tui.model.flops import num_params
+def _peak(trainer: Trainer) -> Peak:
+    """What the devices of all ranks can do together: they are measured at the same time. All ranks."""
+    from plt_tui.model.peak import Peak, peak_flops
+
+    train = trainer.config.train
+    uses_tf32 = train.precision == "fp32" and train.tf32
+    own = peak_flops(trainer.ranks.device, "tf32" if uses_tf32 else train.precision)
+    (total,) = trainer.ranks.sum([own.flops])
+    return Peak(flops=total, source=own.source)
+
+
+def _run_event(spec: RankSpec, trainer: Trainer, resumed: Resumed, peak: Peak) -> Run:
+    from plt_tui.model.flops import flops_per_token, num_params
 
     dataset = trainer.dataset
     return Run(
@@ -155,9 +196,12 @@ def _run_event(spec: RankSpec, trainer: Trainer, resumed: Resumed) -> Run:
         start_step=trainer.step,
         tokens_per_step=trainer.tokens_per_step,
         steps_per_epoch=trainer.batches.samples_per_epoch / trainer.global_batch,
-        train_tokens=len(dataset.train),
+        train_tokens=dataset.num_train_tokens,
         eval_tokens=len(dataset.eval),
         vocab_size=dataset.tokenizer.vocab_size,
+        flops_per_token=flops_per_token(trainer.model, trainer.config.data.context),
+        peak_flops=peak.flops,
+        peak_source=peak.source,
         device=spec.device,
         resumed_from=resumed.folder.name if resumed.folder is not None else "",
         environment=_environment(spec, trainer.ranks),

@@ -30,7 +30,13 @@ def request(config: str | None = None, *sets: str, resume: str | None = None, **
     """A request with options given by the names of their flags."""
     flags = {f"--{name.replace('_', '-')}": value for name, value in named.items()}
     return _Request(
-        config=Path(config) if config else None, named=flags, gpu=None, serve_metrics=False, sets=sets, resume=resume
+        config=Path(config) if config else None,
+        named=flags,
+        gpu=None,
+        serve_metrics=False,
+        sets=sets,
+        resume=resume,
+        plugins=(),
     )
 
 
@@ -63,7 +69,7 @@ def test_every_option_of_the_table_can_be_given() -> None:
 
 def test_switches_set_their_keys() -> None:
     """`--gpu 1` is a device, `--serve-metrics` a switch."""
-    given = _Request(config=None, named={}, gpu=1, serve_metrics=True, sets=(), resume=None)
+    given = _Request(config=None, named={}, gpu=1, serve_metrics=True, sets=(), resume=None, plugins=())
     config = _load(given, None).config
     assert (config.parallel.device, config.metrics.serve) == ("cuda:1", True)
 
@@ -171,7 +177,7 @@ def test_a_runs_folder_that_cannot_be_made_is_a_sentence(tmp_path: Path) -> None
 
 def held(folder: RunFolder, *sets: str) -> None:
     """Take the run as `run` does, with `sets` given, and let it go again."""
-    for lock in _hold(folder, _load(request(None, *sets), None), "auto").locks:
+    for lock in _hold(folder, _load(request(None, *sets), None), "auto", ()).locks:
         run_module.os.close(lock)
 
 
@@ -226,7 +232,7 @@ def test_runs_of_one_name_do_not_share_a_folder_of_checkpoints(tmp_path: Path) -
     """The second is refused before its configuration is written, whether the first is live or not; the owner comes in again."""
     first, second = RunFolder(tmp_path / "x" / "a"), RunFolder(tmp_path / "y" / "a")
     given = f"checkpoint.dir={tmp_path / 'saved'}"
-    prepared = _hold(first, _load(request(None, given), None), "auto")
+    prepared = _hold(first, _load(request(None, given), None), "auto", ())
     with pytest.raises(RunInUse, match=f"saved/a is in use by the run in {tmp_path}/x/a; choose another --name"):
         held(second, given)
     for lock in prepared.locks:

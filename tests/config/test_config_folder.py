@@ -40,9 +40,11 @@ def test_the_character_model_is_nanogpts():
     assert (optim.lr, optim.min_lr, optim.betas, optim.warmup) == (1e-3, 1e-4, (0.9, 0.99), 100)
 
 
-def test_gpt2_trains_on_half_a_million_tokens_a_step():
-    """`configs/gpt2-124m.toml` has GPT-2's shape and nanoGPT's batch of 491,520 tokens."""
-    config = load(CONFIGS / "gpt2-124m.toml").config
+@pytest.mark.parametrize("gpus", [1, 8])
+def test_gpt2_trains_on_half_a_million_tokens_a_step(gpus):
+    """`configs/gpt2-124m-*gpu.toml` have GPT-2's shape and nanoGPT's batch of 491,520 tokens."""
+    config = load(CONFIGS / f"gpt2-124m-{gpus}gpu.toml").config
+    assert config.parallel.ranks == gpus
     assert (config.model.layers, config.model.heads, config.model.width) == (12, 12, 768)
     train = config.train
     assert train.batch_size * train.accumulate * config.parallel.ranks * config.data.context == 491_520

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import shutil
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 
 from plt_tui.config.schema import DataSection
 from plt_tui.data.check import check_corpus
-from plt_tui.data.corpus import file_pieces, pieces
+from plt_tui.data.corpus import file_pieces
 from plt_tui.data.sources import SourceFile, resolve
 from plt_tui.errors import DataError
 
@@ -24,7 +25,8 @@ from plt_tui.errors import DataError
 def documents(config: DataSection) -> list[str]:
     """The whole documents of `data.train`."""
     found, parts = [], []
-    for piece in pieces(resolve(config)[0], config.text_field):
+    (source,) = resolve(config).train
+    for piece in (piece for file in source.files for piece in file_pieces(file, config.text_field)):
         parts.append(piece.text)
         if piece.ends_document:
             found.append("".join(parts))
@@ -56,6 +58,14 @@ def library(tmp_path):
 def test_folder_is_its_texts_sorted(library):
     """A folder gives its *.txt and *.md files by path; hidden folders and links that form a loop are left out."""
     assert documents(DataSection(train=str(library))) == ["A", "B", "C", ""]
+
+
+def test_folder_gives_its_compressed_texts_too(library):
+    """Also with .gz behind, but of no other kind of file; nothing else in the folder has to be taken out of the way."""
+    write(library / "aa.txt.gz", gzip.compress(b"packed"))
+    write(library / "data.jsonl.gz", "no")
+    write(library / "x.gz", "no")
+    assert documents(DataSection(train=str(library))) == ["A", "packed", "B", "C", ""]
 
 
 @pytest.mark.parametrize(
@@ -116,7 +126,7 @@ def test_builtin_docs_are_prose():
 
 def test_builtin_source_is_the_library_without_its_tests():
     """The second corpus is source code of megabytes; no test file and no installed package is in it."""
-    source = resolve(DataSection(train="builtin:python-source"))[0]
+    source = resolve(DataSection(train="builtin:python-source")).train[0]
     names = [file.path.as_posix() for file in source.files]
     assert any(name.endswith("/asyncio/tasks.py") for name in names)
     assert not any("/test/" in name or "/site-packages/" in name for name in names)
@@ -146,7 +156,26 @@ BAD: list[tuple[str, str | bytes | None, dict[str, str], str]] = [
     ("a.jsonl", b'\n\n{"text": "\xff"}', {}, "not UTF-8 at byte 12 "),
     ("a.bin", b"123", {}, "3 bytes are no whole number of uint16 ids; set data.token_dtype"),
     ("a.bin", b"123456", {"token_dtype": "uint32"}, "6 bytes are no whole number of uint32 ids"),
-    ("a.txt", "x", {"tokenizer": "bytes"}, "'bytes' is none of byte, char, bpe, and no readable tokenizer.json"),
+    (
+        "a.bin",
+        b"1234",
+        {"vocab_size": 65_537},
+        "vocabulary of 65537 ids does not fit into data.token_dtype uint16, .* 65536; set",
+    ),
+    ("a.bin.gz", b"1234", {}, r"tokens files are not read from \.gz files; unpack it first"),
+    ("a.parquet.zst", b"1234", {}, r"parquet files are not read from \.zst files"),
+    ("a.txt.gz", b"plain text", {}, "a.txt.gz: not a gz file, or a damaged one .*; fetch or write it again"),
+    ("a.txt.gz", gzip.compress(b"text")[:-9], {}, "a.txt.gz: ends in the middle of its compressed content; fetch"),
+    ("a.txt.gz", gzip.compress(b"caf\xe9 au lait"), {}, "not UTF-8 at byte 3 of the unpacked text .0xe9"),
+    ("a.jsonl.gz", gzip.compress(b'{"text": "a"}\n{}'), {}, "a.jsonl.gz:2: no field 'text'"),
+    ("a.zst", b"plain text", {}, "a.zst: not a zst file, or a damaged one"),
+    ("a.parquet", b"plain text", {}, "a.parquet: not a Parquet file, or a damaged one"),
+    (
+        "a.txt",
+        "x",
+        {"tokenizer": "bytes"},
+        r"'bytes' is none of byte, char, bpe, and no readable tokenizer.json or \*.tiktoken",
+    ),
 ]
 
 
@@ -232,6 +261,39 @@ def test_folder_without_permission_is_named(unprivileged):
         path.parent.chmod(0o700)
 
 
+def test_every_training_corpus_is_checked(tmp_path):
+    """One of several that is missing is named, and so is one that holds something else than the first."""
+    text, tokens = write(tmp_path / "a.txt", "text"), write(tmp_path / "b.bin", "1234")
+    with pytest.raises(DataError, match=r"data.train \(.*gone.txt\): no such file"):
+        check_corpus(DataSection(train=[str(text), str(tmp_path / "gone.txt")]))
+    with pytest.raises(DataError, match=r"data.train \(.*a.txt\) holds text, but data.train \(.*b.bin\) holds token ids"):
+        check_corpus(DataSection(train=[str(text), str(tokens)]))
+
+
+def test_corpora_are_resolved_one_by_one(tmp_path):
+    """A list of corpora gives one source each, in its order; the held-out one stands by itself."""
+    names = [str(write(tmp_path / name, "text")) for name in ("b.txt", "a.txt", "c.txt")]
+    corpora = resolve(DataSection(train=names[:2], eval=names[2]))
+    assert [[str(file.path) for file in source.files] for source in corpora.train] == [[names[0]], [names[1]]]
+    assert corpora.all == (*corpora.train, corpora.eval)
+    assert resolve(DataSection(train=names[0])).eval is None
+
+
+@pytest.mark.parametrize("spec", ["plugin:rows", "plugin:rows:some/argument: with signs"])
+def test_plug_in_is_noted_and_not_touched(tmp_path, spec):
+    """A plug-in's name is its only file; it counts as text, and the quick look passes it by."""
+    config = DataSection(train=[spec, str(write(tmp_path / "a.txt", "text"))])
+    check_corpus(config)
+    (file,) = resolve(config).train[0].files
+    assert (str(file.path), file.format, file.size, file.mtime_ns) == (spec, "plugin", 0, 0)
+
+
+def test_plug_in_needs_a_name():
+    """`plugin:` alone names nothing."""
+    with pytest.raises(DataError, match=r"data.train \(plugin:\): names no plug-in; write plugin:NAME"):
+        check_corpus(DataSection(train="plugin:"))
+
+
 def test_only_the_beginning_is_looked_at(tmp_path):
     """The quick look stays quick: a bad byte far into the file is found later, by `prepare`."""
     path = write(tmp_path / "late.txt", b"line of text\n" * 20_000 + b"\xff")
@@ -245,7 +307,8 @@ def test_quick_look_imports_nothing_heavy():
     code = (
         "import sys; from plt_tui.data.check import check_corpus; from plt_tui.config.schema import DataSection; "
         "check_corpus(DataSection()); "
-        "print([name for name in ('numpy', 'tokenizers', 'torch', 'pydoc_data.topics') if name in sys.modules])"
+        "heavy = ('numpy', 'tokenizers', 'torch', 'pyarrow', 'zstandard', 'pydoc_data.topics'); "
+        "print([name for name in heavy if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.strip() == "[]"

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plt_tui.data.cursor import Batches, EvalWindows, permute
+from plt_tui.data.cursor import Batches, EvalWindows, WindowSamples
+from plt_tui.data.shuffle import permute
 
 SEEDS = st.integers(0, 2**63 - 1)
 GOLDEN_EPOCH_0 = [672, 208, 944, 688, 704, 752, 496, 32]
@@ -18,6 +19,11 @@ def shuffled(size: int, key: int) -> list[int]:
     """Image of range(size)."""
     positions = np.arange(size, dtype=np.uint64)
     return permute(positions, np.full(size, key, dtype=np.uint64), size).tolist()
+
+
+def windows(tokens: np.ndarray, context: int, seed: int) -> Batches:
+    """The samples of one corpus of joined documents."""
+    return Batches([WindowSamples(tokens, context, seed)], seed)
 
 
 def counting(length: int) -> np.ndarray:
@@ -49,7 +55,7 @@ def test_small_shuffles_are_even():
 
 def test_samples_of_one_seed_are_pinned():
     """Golden values: a change of the data order would break every exact resume, so it must be deliberate."""
-    batches = Batches(counting(1000), 16, seed=1337)
+    batches = windows(counting(1000), 16, seed=1337)
     assert batches.samples_per_epoch == 61
     assert batches.batch(0, 8)[:, 0].tolist() == GOLDEN_EPOCH_0
     assert batches.batch(61 * 1_000_000, 8)[:, 0].tolist() == GOLDEN_EPOCH_1M
@@ -60,7 +66,7 @@ def test_samples_are_consecutive_tokens_inside_the_corpus(length, context, seed,
     """Every sample of any epoch is context + 1 tokens in a row, and an epoch takes no target twice."""
     if length <= context:
         length += context
-    batches = Batches(counting(length), context, seed)
+    batches = windows(counting(length), context, seed)
     samples = batches.batch(epoch * batches.samples_per_epoch, batches.samples_per_epoch)
     assert samples.shape == (batches.samples_per_epoch, context + 1)
     assert samples.dtype == np.int64
@@ -72,7 +78,7 @@ def test_samples_are_consecutive_tokens_inside_the_corpus(length, context, seed,
 @given(cuts=st.lists(st.integers(1, 50), min_size=1, max_size=8), first=st.integers(0, 10**12), seed=SEEDS)
 def test_order_does_not_depend_on_batch_sizes(cuts, first, seed):
     """The same indices give the same samples in one batch or in many, at any distance from the start."""
-    batches = Batches(counting(777), 10, seed)
+    batches = windows(counting(777), 10, seed)
     whole = batches.batch(first, sum(cuts))
     starts = first + np.cumsum([0, *cuts[:-1]])
     assert np.array_equal(whole, np.concatenate([batches.batch(int(s), n) for s, n in zip(starts, cuts, strict=True)]))
@@ -80,7 +86,7 @@ def test_order_does_not_depend_on_batch_sizes(cuts, first, seed):
 
 def test_ranks_together_see_what_one_rank_sees():
     """Two ranks that take every other half batch read the samples that one rank reads."""
-    batches = Batches(counting(5000), 32, seed=5)
+    batches = windows(counting(5000), 32, seed=5)
     for step in range(40):
         halves = [batches.batch(step * 8 + rank * 4, 4) for rank in range(2)]
         assert np.array_equal(np.concatenate(halves), batches.batch(step * 8, 8))
@@ -88,7 +94,7 @@ def test_ranks_together_see_what_one_rank_sees():
 
 def test_epochs_differ_in_order_and_in_window_edges():
     """Two epochs of one seed neither come in the same order nor cut the text at the same places."""
-    batches = Batches(counting(2000), 16, seed=3)
+    batches = windows(counting(2000), 16, seed=3)
     count = batches.samples_per_epoch
     starts = [batches.batch(epoch * count, count)[:, 0] for epoch in range(20)]
     assert len({tuple(np.argsort(epoch)) for epoch in starts}) == 20
@@ -98,19 +104,19 @@ def test_epochs_differ_in_order_and_in_window_edges():
 def test_seeds_differ():
     """Neighbouring seeds give unrelated orders."""
     tokens = counting(2000)
-    assert len({tuple(Batches(tokens, 16, seed).batch(0, 20)[:, 0]) for seed in range(50)}) == 50
+    assert len({tuple(windows(tokens, 16, seed).batch(0, 20)[:, 0]) for seed in range(50)}) == 50
 
 
 @pytest.mark.parametrize(("length", "context"), [(17, 16), (33, 16), (47, 16), (48, 16), (100, 7), (9, 1), (2, 1)])
 def test_every_token_is_seen(length, context):
     """Over some epochs every position of the corpus is read, the very first and last included."""
-    batches = Batches(counting(length), context, seed=11)
+    batches = windows(counting(length), context, seed=11)
     assert set(batches.batch(0, 400 * batches.samples_per_epoch).ravel().tolist()) == set(range(length))
 
 
 def test_shortest_corpus_is_one_sample():
     """A corpus of context + 1 tokens is one sample, again and again."""
-    batches = Batches(counting(9), 8, seed=0)
+    batches = windows(counting(9), 8, seed=0)
     assert batches.samples_per_epoch == 1
     assert batches.batch(5, 3).tolist() == [list(range(9))] * 3
 
@@ -130,4 +136,4 @@ def test_tokens_are_read_from_a_memory_map(tmp_path):
     """A uint16 file is enough; nothing needs to be loaded first."""
     counting(500).astype("<u2").tofile(tmp_path / "t.bin")
     mapped = np.memmap(tmp_path / "t.bin", dtype="<u2", mode="r")
-    assert np.array_equal(Batches(mapped, 8, 1).batch(0, 9), Batches(counting(500), 8, 1).batch(0, 9))
+    assert np.array_equal(windows(mapped, 8, 1).batch(0, 9), windows(counting(500), 8, 1).batch(0, 9))

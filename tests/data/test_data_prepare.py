@@ -57,12 +57,12 @@ def test_bytes_of_a_file_are_its_tokens(space):
     """A text file is one document: its bytes, the last 5 % of them held out, nothing added."""
     data = space.prepare(train=space.write("a.txt", TEXT))
     raw = TEXT.encode()
-    assert data.train.tolist() + data.eval.tolist() == list(raw)
+    assert data.train[0].tolist() + data.eval.tolist() == list(raw)
     assert len(data.eval) == int(len(raw) * 0.05)
-    assert isinstance(data.train, np.memmap)
-    assert data.train.dtype == np.uint16
+    assert isinstance(data.train[0], np.memmap)
+    assert data.train[0].dtype == np.uint16
     assert data.bytes_per_token == 1.0
-    assert not data.train.flags.writeable
+    assert not data.train[0].flags.writeable
 
 
 @pytest.mark.parametrize("tokenizer", ["byte", "char", "bpe"])
@@ -71,7 +71,7 @@ def test_documents_are_joined_by_end_of_text(space, tokenizer):
     for name, content in {"a.txt": "", "b.txt": TEXT, "c.txt": "", "d.txt": f"{END_OF_TEXT}x", "e.txt": TEXT}.items():
         space.write(f"docs/{name}", content)
     data = space.prepare(train=str(space.folder / "docs"), tokenizer=tokenizer, vocab_size=300)
-    ids = np.concatenate([data.train, data.eval])
+    ids = np.concatenate([data.train[0], data.eval])
     marks = np.flatnonzero(ids == data.tokenizer.end_of_text)
     parts = [data.tokenizer.decode(part[part != data.tokenizer.end_of_text]) for part in np.split(ids, marks)]
     assert parts == [TEXT, f"{END_OF_TEXT}x", TEXT]
@@ -83,7 +83,7 @@ def test_separate_held_out_corpus(space, tokenizer):
     held_out = TEXT[::-1].replace("7", "8")
     train, eval_ = space.write("a.txt", TEXT), space.write("b.txt", held_out)
     data = space.prepare(train=train, eval=eval_, tokenizer=tokenizer, vocab_size=300)
-    assert data.tokenizer.decode(data.train) == TEXT
+    assert data.tokenizer.decode(data.train[0]) == TEXT
     assert data.tokenizer.decode(data.eval) == held_out
     assert data.bytes_per_token == len(held_out.encode()) / len(data.eval)
 
@@ -106,7 +106,7 @@ def test_second_call_finds_the_first_ones_work(space, tokenizer):
     second = space.prepare(**settings)
     assert space.reports == []
     assert len(space.entries) == 1
-    assert np.array_equal(first.train, second.train)
+    assert np.array_equal(first.train[0], second.train[0])
     assert np.array_equal(first.eval, second.eval)
     assert (first.fingerprint, first.bytes_per_token) == (second.fingerprint, second.bytes_per_token)
     assert first.tokenizer.to_json() == second.tokenizer.to_json()
@@ -168,11 +168,11 @@ def test_damaged_entry_is_made_again(space, damage):
     """Whatever happened to the cache: the next call repairs it and gives the same data."""
     path = space.write("a.txt", TEXT)
     good = space.prepare(train=path)
-    expected = good.train.tolist()
+    expected = good.train[0].tolist()
     damage(space.entries[0])
     again = space.prepare(train=path)
     assert space.reports != []
-    assert again.train.tolist() == expected
+    assert again.train[0].tolist() == expected
     assert again.fingerprint == good.fingerprint
     assert len(space.entries) == 1
 
@@ -194,7 +194,7 @@ print("ready", flush=True)
 if sys.argv[3] == "waiter":
     sys.stdin.readline()
 data = prepare(DataSection(train=sys.argv[1]), cache_dir=Path(sys.argv[2]), on_progress=on_progress)
-print(json.dumps([len(reports) > 0, data.fingerprint, int(data.train.sum())]))
+print(json.dumps([len(reports) > 0, data.fingerprint, int(data.train[0].sum())]))
 """
 
 
@@ -232,11 +232,11 @@ def test_token_file_is_used_where_it_lies(space):
     ids = np.arange(1000) % 300
     for name, dtype in (("a.bin", "uint16"), ("b.bin", "uint32")):
         data = space.prepare(train=space.write(name, ids.astype(dtype).tobytes()), token_dtype=dtype, vocab_size=300)
-        assert data.train.tolist() + data.eval.tolist() == ids.tolist()
-        assert data.train.dtype == dtype
+        assert data.train[0].tolist() + data.eval.tolist() == ids.tolist()
+        assert data.train[0].dtype == dtype
         assert (data.tokenizer.kind, data.tokenizer.vocab_size) == ("ids", 300)
         assert math.isnan(data.bytes_per_token)
-        assert data.tokenizer.decode(data.train[:2]) == "<0> <1>"
+        assert data.tokenizer.decode(data.train[0][:2]) == "<0> <1>"
     assert not list(space.cache.rglob("*.bin"))
 
 
@@ -246,7 +246,7 @@ def test_file_names_need_not_be_utf8(space):
     space.write(os.fsdecode(b"caf\xe9.bin"), np.arange(500, dtype="<u2").tobytes())
     for _ in range(2):
         data = space.prepare(train=str(space.folder / "caf*.bin"))
-        assert data.train.tolist() + data.eval.tolist() == list(range(500))
+        assert data.train[0].tolist() + data.eval.tolist() == list(range(500))
     assert space.reports == []
 
 
@@ -257,7 +257,7 @@ def test_numpy_file_of_any_integer_type(space, dtype):
     np.save(space.folder / "a.npy", ids.astype(dtype))
     for _ in range(2):
         data = space.prepare(train=str(space.folder / "a.npy"))
-        assert data.train.tolist() + data.eval.tolist() == ids.tolist()
+        assert data.train[0].tolist() + data.eval.tolist() == ids.tolist()
 
 
 def test_several_token_files_are_one_corpus(space):
@@ -265,7 +265,7 @@ def test_several_token_files_are_one_corpus(space):
     for name, start in (("a.bin", 0), ("b.bin", 500), ("c.bin", 1000)):
         space.write(name, np.arange(start, start + 500, dtype="<u2").tobytes())
     data = space.prepare(train=str(space.folder / "*.bin"))
-    assert data.train.tolist() + data.eval.tolist() == list(range(1500))
+    assert data.train[0].tolist() + data.eval.tolist() == list(range(1500))
 
 
 def test_token_file_with_its_tokenizer_has_text(space):
@@ -275,8 +275,8 @@ def test_token_file_with_its_tokenizer_has_text(space):
     ids = space.write("a.bin", bpe.encode(TEXT).astype("<u2").tobytes())
     data = space.prepare(train=ids, tokenizer=path)
     text = space.prepare(train=space.write("a.txt", TEXT), tokenizer=path)
-    assert data.tokenizer.decode(np.concatenate([data.train, data.eval])) == TEXT
-    assert data.train.tolist() == text.train.tolist()
+    assert data.tokenizer.decode(np.concatenate([data.train[0], data.eval])) == TEXT
+    assert data.train[0].tolist() == text.train[0].tolist()
     assert data.bytes_per_token == len(bpe.decode(data.eval).encode()) / len(data.eval)
     assert data.fingerprint == text.fingerprint
 
@@ -309,6 +309,8 @@ BAD_SETTINGS = [
     ({"train": "blank.txt", "tokenizer": "char"}, "holds nothing but white space"),
     ({"train": "long.txt", "eval": "blank.txt"}, r"data.eval \(.*blank.txt\): holds nothing but white space"),
     ({"train": "late.txt"}, "late.txt: not UTF-8 at byte 2000000 "),
+    ({"train": "late.txt", "tokenizer": "char"}, "late.txt: not UTF-8 at byte 2000000 "),
+    ({"train": "late.txt", "tokenizer": "bpe"}, "late.txt: not UTF-8 at byte 2000000 "),
     ({"train": "ids.bin", "tokenizer": "char"}, "char is made from text, but data.train .* holds token ids"),
     ({"train": "long.txt", "tokenizer": "blank.txt"}, "blank.txt: not a tokenizer.json: not valid JSON"),
 ]
@@ -380,6 +382,6 @@ def test_default_corpus_is_ready_for_the_quick_start(space):
     """`plt-tui run` without a file: half a megabyte of prose in bytes, every document apart."""
     data = space.prepare(train="builtin:python-docs", context=128)
     assert data.tokenizer.vocab_size == 257
-    assert len(data.train) > 300_000
-    assert np.count_nonzero(data.train == 256) > 50
+    assert len(data.train[0]) > 300_000
+    assert np.count_nonzero(data.train[0] == 256) > 50
     assert 0.99 < data.bytes_per_token <= 1.0

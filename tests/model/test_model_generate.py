@@ -4,18 +4,18 @@ import pytest
 import torch
 
 from plt_tui.config.schema import ModelSection
-from plt_tui.model.generate import generate, pick
-from plt_tui.model.init import build_model
+from plt_tui.model.build import build_model
+from plt_tui.model.generate import generate, pick, probabilities
 from plt_tui.model.transformer import TransformerLM
 
 CONTEXT = 16
 PROMPT = torch.tensor([3, 1, 4])
 
 
-@pytest.fixture(params=["rope", "learned"])
+@pytest.fixture(params=[{"position": "rope"}, {"position": "learned"}, {"window": 3, "kv_heads": 1, "softcap": 5.0}], ids=str)
 def model(request: pytest.FixtureRequest) -> TransformerLM:
     """A small model with dropout, in training mode, whose logits are far from flat."""
-    shape = ModelSection.model_validate({"layers": 2, "width": 32, "heads": 4, "position": request.param, "dropout": 0.3})
+    shape = ModelSection.model_validate({"layers": 2, "width": 32, "heads": 4, "dropout": 0.3, **request.param})
     built = build_model(shape, vocab_size=20, context=CONTEXT, seed=1)
     generator = torch.Generator().manual_seed(2)
     with torch.no_grad():
@@ -99,6 +99,43 @@ def test_draws_follow_the_softmax_at_the_temperature() -> None:
     """Frequencies of many draws equal softmax(logits / temperature); large logits do not overflow."""
     logits = torch.tensor([1000.0, 1001.0, 998.0])
     generator = torch.Generator().manual_seed(0)
-    draws = torch.tensor([pick(logits, 2.0, generator) for _ in range(4000)])
+    draws = torch.tensor([pick(logits, generator, temperature=2.0) for _ in range(4000)])
     expected = torch.softmax(logits / 2.0, -1)
     torch.testing.assert_close(torch.bincount(draws, minlength=3) / 4000, expected, rtol=0, atol=0.03)
+
+
+@pytest.mark.parametrize(
+    ("keys", "expected"),
+    [
+        ({}, [0.4, 0.1, 0.3, 0.2]),
+        ({"top_k": 2}, [0.4 / 0.7, 0, 0.3 / 0.7, 0]),
+        ({"top_k": 1}, [1, 0, 0, 0]),
+        ({"top_k": 9}, [0.4, 0.1, 0.3, 0.2]),
+        ({"top_p": 0.35}, [1, 0, 0, 0]),
+        ({"top_p": 0.45}, [0.4 / 0.7, 0, 0.3 / 0.7, 0]),
+        ({"top_p": 0.85}, [0.4 / 0.9, 0, 0.3 / 0.9, 0.2 / 0.9]),
+        ({"top_p": 0.95}, [0.4, 0.1, 0.3, 0.2]),
+        ({"top_k": 2, "top_p": 0.5}, [1, 0, 0, 0]),
+        ({"top_k": 2, "top_p": 0.6}, [0.4 / 0.7, 0, 0.3 / 0.7, 0]),
+        ({"temperature": 0.5, "top_p": 0.5}, [1, 0, 0, 0]),
+        ({"temperature": 0.5}, [0.16 / 0.3, 0.01 / 0.3, 0.09 / 0.3, 0.04 / 0.3]),
+    ],
+    ids=str,
+)
+def test_temperature_then_top_k_then_top_p(keys: dict[str, float], expected: list[float]) -> None:
+    """What is left over of 0.4, 0.1, 0.3 and 0.2, each rule applied to the probabilities that the one before it leaves."""
+    logits = torch.tensor([0.4, 0.1, 0.3, 0.2]).log() + 7
+    got = probabilities(logits, **{"temperature": 1.0, **keys})
+    torch.testing.assert_close(got, torch.tensor(expected, dtype=torch.float32))
+
+
+def test_equal_logits_keep_exactly_k_of_them() -> None:
+    """Ties go to the first ids, so that top_k = 3 never means more than three."""
+    assert probabilities(torch.zeros(8), temperature=1.0, top_k=3).tolist() == pytest.approx([1 / 3] * 3 + [0] * 5)
+
+
+def test_top_k_of_one_writes_what_temperature_zero_writes(model: TransformerLM) -> None:
+    """Both take the most probable token; so does a nucleus that is no larger than it."""
+    greedy = generate(model, PROMPT, tokens=30, temperature=0.0, seed=1)
+    assert generate(model, PROMPT, tokens=30, temperature=1.0, seed=1, top_k=1) == greedy
+    assert generate(model, PROMPT, tokens=30, temperature=1.0, seed=1, top_p=1e-9) == greedy

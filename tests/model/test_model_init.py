@@ -5,7 +5,8 @@ import torch
 
 from plt_tui.config.presets import model_preset
 from plt_tui.config.schema import ModelSection
-from plt_tui.model.init import GPT2_STD, build_model, scale_of
+from plt_tui.model.build import build_model
+from plt_tui.model.init import GPT2_STD, scale_of
 from plt_tui.model.transformer import TransformerLM
 
 TINY = {"layers": 3, "width": 64, "heads": 4}
@@ -47,10 +48,12 @@ def test_global_random_state_is_untouched() -> None:
         ({"activation": "swiglu", "qk_norm": False}, False),
         ({"tie_embeddings": True}, True),
         ({"position": "learned"}, True),
+        ({"init": "gpt2"}, True),
+        ({"init": "zero_projection", "position": "learned", "tie_embeddings": True}, False),
     ],
 )
 def test_scheme_follows_from_the_shape(keys: dict[str, object], is_gpt2: bool) -> None:
-    """Tied embeddings or a learned table mean GPT-2's scheme, all else the modern one."""
+    """Tied embeddings or a learned table mean GPT-2's scheme, all else the modern one, unless `init` names one."""
     scale = scale_of(ModelSection.model_validate(keys))
     assert (scale.weight == GPT2_STD) == is_gpt2
     assert (scale.residual > 0) == is_gpt2

@@ -9,9 +9,9 @@ from torch import Tensor
 
 from plt_tui.config.presets import model_preset
 from plt_tui.config.schema import ModelSection
-from plt_tui.model import transformer
+from plt_tui.model import base
+from plt_tui.model.build import build_model
 from plt_tui.model.flops import num_params
-from plt_tui.model.init import build_model
 from plt_tui.model.transformer import TransformerLM
 
 TINY = {"layers": 2, "width": 32, "heads": 4}
@@ -20,6 +20,8 @@ SHAPES = {
     "gpt2": ModelSection.model_validate({**model_preset("gpt2"), **TINY}),
     "llama": ModelSection.model_validate({**model_preset("llama-1b"), **TINY, "kv_heads": 2, "ffn": 48}),
     "no positions": ModelSection(**TINY, position="none"),
+    "windows": ModelSection(layers=3, width=32, heads=4, kv_heads=2, window=4, window_pattern="SL", softcap=8.0),
+    "multi-query": ModelSection(**TINY, kv_heads=1, rope_base=100.0, norm_eps=1e-3, window=1, window_pattern="S"),
 }
 VOCAB, CONTEXT = 17, 12
 
@@ -62,6 +64,70 @@ def test_cached_logits_equal_those_of_the_whole_row(model: TransformerLM) -> Non
     past = model.new_past()
     parts = [model.hidden(ids[:, :5], past), *(model.hidden(ids[:, t : t + 1], past) for t in range(5, CONTEXT))]
     torch.testing.assert_close(torch.cat(parts, dim=1), model.hidden(ids), rtol=1e-4, atol=1e-5)
+    past = model.new_past()
+    nexts = [model.next_logits(ids[:, :5], past), *(model.next_logits(ids[:, t : t + 1], past) for t in range(5, CONTEXT))]
+    torch.testing.assert_close(torch.stack(nexts, dim=1), model(ids)[:, 4:], rtol=1e-4, atol=1e-5)
+
+
+def test_a_window_that_holds_everything_changes_no_bit() -> None:
+    """From a window of the row's length on, all layers see what long ones do; a shorter one shows."""
+    ids = _ids(2, 8)
+    plain, same, shorter = (_model(ModelSection(**TINY, window=window))(ids) for window in (0, 8, 7))
+    assert torch.equal(plain, same)
+    assert not torch.allclose(plain, shorter)
+
+
+def test_softcap_bounds_the_logits() -> None:
+    """The model's logits are the plain ones, capped; without a cap they would be larger."""
+    ids = _ids(2, 8)
+    plain, capped = (_model(ModelSection(**TINY, softcap=softcap))(ids) for softcap in (0.0, 0.5))
+    assert plain.abs().max() > 0.5
+    torch.testing.assert_close(capped, 0.5 * torch.tanh(plain / 0.5))
+
+
+def _loss_and_grads(model: TransformerLM, *, checkpoint: bool, seed: int = 0) -> tuple[Tensor, list[Tensor]]:
+    model.checkpoint_blocks = checkpoint
+    model.zero_grad()
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        loss = model(_ids(2, CONTEXT), _ids(2, CONTEXT, seed=1))
+        loss.backward()
+    return loss.detach(), [parameter.grad.clone() for parameter in model.parameters() if parameter.grad is not None]
+
+
+def test_activation_checkpointing_changes_no_bit(model: TransformerLM) -> None:
+    """The recomputed blocks give the same loss and the same gradients; the blocks do run again."""
+    runs: list[int] = []
+    model.blocks[0].register_forward_pre_hook(lambda *_: runs.append(1))
+    plain_loss, plain = _loss_and_grads(model, checkpoint=False)
+    loss, grads = _loss_and_grads(model, checkpoint=True)
+    assert len(runs) == 3
+    assert torch.equal(loss, plain_loss)
+    assert all(torch.equal(mine, other) for mine, other in zip(grads, plain, strict=True))
+
+
+def test_activation_checkpointing_draws_the_same_dropout_again() -> None:
+    """With dropout too the gradients are those of the forward pass that was seen."""
+    model = _model(ModelSection(**TINY, dropout=0.4))
+    plain_loss, plain = _loss_and_grads(model, checkpoint=False, seed=3)
+    loss, grads = _loss_and_grads(model, checkpoint=True, seed=3)
+    assert torch.equal(loss, plain_loss)
+    assert all(torch.equal(mine, other) for mine, other in zip(grads, plain, strict=True))
+    assert not torch.equal(_loss_and_grads(model, checkpoint=True, seed=4)[0], loss)
+
+
+@pytest.mark.parametrize(("name", "checkpoint"), [("default", False), ("windows", True), ("gpt2", False)])
+def test_compiling_changes_nothing_beyond_rounding(name: str, checkpoint: bool) -> None:
+    """Loss and gradients of the model captured as one graph are the eager one's; the inductor's C++ would take a minute."""
+    model = _model(SHAPES[name])
+    expected_loss, expected = _loss_and_grads(model, checkpoint=checkpoint)
+    model.zero_grad()
+    compiled = torch.compile(model, backend="aot_eager", fullgraph=True)
+    loss = compiled(_ids(2, CONTEXT), _ids(2, CONTEXT, seed=1))
+    loss.backward()
+    torch.testing.assert_close(loss.detach(), expected_loss)
+    for parameter, grad in zip(model.parameters(), expected, strict=True):
+        torch.testing.assert_close(parameter.grad, grad, rtol=1e-3, atol=1e-5)
 
 
 def test_order_matters_unless_positions_are_off() -> None:
@@ -99,7 +165,7 @@ def test_token_losses_sum_what_forward_averages(model: TransformerLM, monkeypatc
     expected_hits = int((model(ids).argmax(-1) == targets).sum())
     expected_loss = 35 * model(ids, targets).double()
     for limit in (2**24, 2 * 7 * VOCAB, 1):
-        monkeypatch.setattr(transformer, "SCORE_LOGITS", limit)
+        monkeypatch.setattr(base, "SCORE_LOGITS", limit)
         score = model.token_losses(ids, targets)
         assert score.loss_sum.dtype == torch.float64
         torch.testing.assert_close(score.loss_sum, expected_loss, rtol=1e-5, atol=1e-5, check_dtype=True)
@@ -121,10 +187,12 @@ def test_every_parameter_gets_a_gradient_and_none_is_a_buffer(model: Transformer
         ("gpt2-large", 50257, 1024, 774_030_080),
         ("gpt2-xl", 50257, 1024, 1_557_611_200),
         ("llama-1b", 32000, 2048, 1_100_048_384),
+        ("llama-7b", 32000, 2048, 6_738_415_616),
+        ("llama-8b", 128256, 8192, 8_030_261_248),
     ],
 )
 def test_presets_have_the_published_number_of_parameters(preset: str, vocab_size: int, context: int, published: int) -> None:
-    """GPT-2 as released (hub model cards), TinyLlama 1.1B as released."""
+    """GPT-2, TinyLlama 1.1B, Llama 7B and Llama 3 8B as released."""
     with torch.device("meta"):
         model = TransformerLM(ModelSection.model_validate(model_preset(preset)), vocab_size=vocab_size, context=context)
     assert num_params(model) == published

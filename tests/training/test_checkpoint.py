@@ -9,6 +9,7 @@ import torch
 from plt_tui.errors import StorageError
 from plt_tui.training import checkpoint
 from plt_tui.training.checkpoint import MANIFEST, MODEL, OPTIMIZER, STATE, Snapshot
+from plt_tui.weights.digest import weights_sha256
 
 
 def snapshot(step: int, name: str = "") -> Snapshot:
@@ -30,7 +31,7 @@ def test_what_is_written_is_read_back_to_the_bit(tmp_path: Path) -> None:
     assert all(torch.equal(after.model[name], before.model[name]) for name in before.model)
     assert torch.equal(after.optimizer["step/b"], before.optimizer["step/b"])
     assert (after.step, after.name, after.state) == (12, "best", {"step": 12, "sample_index": 7})
-    assert manifest.weights_sha256 == checkpoint.weights_sha256(before.model)
+    assert manifest.weights_sha256 == weights_sha256(before.model)
 
 
 @pytest.mark.parametrize("victim", [MODEL, OPTIMIZER, STATE])
@@ -155,6 +156,6 @@ def test_the_weights_hash_sees_names_shapes_types_and_bits() -> None:
         {"a": torch.zeros(2, 3, dtype=torch.int32), "b": torch.ones(1)},
         {"a": -torch.zeros(2, 3), "b": torch.ones(1)},
     ]
-    digest = checkpoint.weights_sha256(base)
-    assert checkpoint.weights_sha256(same) == digest
-    assert all(checkpoint.weights_sha256(other) != digest for other in others)
+    digest = weights_sha256(base)
+    assert weights_sha256(same) == digest
+    assert all(weights_sha256(other) != digest for other in others)

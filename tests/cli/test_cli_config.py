@@ -1,0 +1,147 @@
+"""Promises of `check` and `init`: all mistakes at once, nothing started, nothing overwritten."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from plt_tui.cli.config import first_config, summary
+from plt_tui.config.load import load
+from plt_tui.config.schema import RunConfig
+from plt_tui.control.placement import Placement
+from plt_tui.data.sources import resolve
+from tests.cli.commands import Call
+from tests.cli.conftest import config_of
+
+PLUGIN = "DATASETS = {'words': lambda argument: iter(['a b c'])}\nMODELS = {'mine': dict}\n"
+
+
+@pytest.fixture(autouse=True)
+def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working folder, and no variables that set a value."""
+    for variable in ("TRAIN_DATA_PATH", "EVAL_DATA_PATH", "EPOCHS", "BATCH_SIZE", "LEARNING_RATE"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_a_first_config_changes_nothing(own_folder: Path) -> None:
+    """Until somebody removes a "#": then that key counts, and a preset decides about the others."""
+    file = own_folder / "a.toml"
+    file.write_text(first_config("a.toml"))
+    assert load(file).config == RunConfig()
+    file.write_text(file.read_text().replace('\n#preset = ""', '\npreset = "depth:2"'))
+    config = load(file).config
+    assert (config.model.layers, config.optim.name) == (2, "muon")
+
+
+def test_every_line_of_a_first_config_can_be_switched_on(own_folder: Path) -> None:
+    """And then says the default."""
+    lines = first_config("a.toml").split("\n")
+    (own_folder / "a.toml").write_text(
+        "\n".join(line[1:] if line[:1] == "#" and line[1:2].islower() else line for line in lines)
+    )
+    assert load(own_folder / "a.toml").config == RunConfig()
+
+
+def test_init_writes_a_config_that_check_accepts(own_folder: Path, call: Call) -> None:
+    """Under the given name, `config.toml` without one."""
+    assert call("init").exit_code == 0
+    assert call("init", "b.toml").exit_code == 0
+    assert (own_folder / "config.toml").read_text() == first_config("config.toml")
+    done = call("check", "b.toml")
+    assert (done.exit_code, done.err) == (0, "")
+    assert done.out.startswith("b.toml: no mistakes found\n")
+
+
+def test_init_overwrites_nothing(own_folder: Path, call: Call) -> None:
+    """The file that is there stays as it is; a folder that is missing is not made."""
+    (own_folder / "config.toml").write_text("mine")
+    refused = call("init")
+    assert (refused.exit_code, refused.out) == (2, "")
+    assert "config.toml exists already" in refused.err
+    assert (own_folder / "config.toml").read_text() == "mine"
+    missing = call("init", "no/such/a.toml")
+    assert missing.exit_code == 5
+    assert "cannot be written: No such file" in missing.err
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "exit_code", "said"),
+    [
+        ("[train]\nsteps = -1\n[optim]\nlr = 'x'\n", [], 2, ["a.toml:2: train.steps", "a.toml:4: optim.lr"]),
+        ("[model]\nwidht = 3\n", [], 2, ["a.toml:2", "width"]),
+        ("[data]\ntrain = 'nothing.txt'\n", [], 7, ["data.train (nothing.txt): no such file"]),
+        ("[data]\ntrain = 'bad.txt'\n", [], 7, ["bad.txt"]),
+        ("", ["--set", "parallel.device=cuda:99"], 2, ["cuda:99 was asked for"]),
+        ("", ["--set", "data.train=plugin:words"], 2, ["no plug-in of the kind datasets is called 'words'"]),
+        ("", ["--set", "model.arch=mine:3"], 2, ["no plug-in of the kind models is called 'mine'"]),
+        ("", ["--plugin", "no.py"], 2, ["--plugin no.py: no such file"]),
+        (None, [], 2, ["a.toml: no such file"]),
+    ],
+)
+def test_check_names_every_mistake(
+    own_folder: Path, call: Call, text: str | None, options: list[str], exit_code: int, said: list[str]
+) -> None:
+    """With the line of the file, the exit code that `run` would have, and nothing on stdout."""
+    if text is not None:
+        (own_folder / "a.toml").write_text(text)
+    (own_folder / "bad.txt").write_bytes(b"abc\xff")
+    done = call("check", "a.toml", *options)
+    assert (done.exit_code, done.out) == (exit_code, "")
+    assert [words for words in said if words not in done.err] == []
+    assert "Traceback" not in done.err
+
+
+def test_check_finds_plugins_where_the_command_line_says(own_folder: Path, call: Call) -> None:
+    """Models and datasets."""
+    (own_folder / "a.toml").write_text("[data]\ntrain = 'plugin:words:x'\n[model]\narch = 'mine'\n")
+    (own_folder / "p.py").write_text(PLUGIN)
+    done = call("check", "a.toml", "--plugin", "p.py")
+    assert (done.exit_code, done.err) == (0, "")
+    assert "plugin:words:x" in done.out
+
+
+@pytest.mark.parametrize(
+    ("sets", "key", "value"),
+    [
+        ([], "step", "2 ranks x 8 sequences x 128 tokens = 2,048 tokens"),
+        (["train.accumulate=3"], "step", "2 ranks x 8 sequences x 3 micro-steps x 128 tokens = 6,144 tokens"),
+        ([], "target", "1,000 steps, 2,048,000 tokens"),
+        (["train.steps=5"], "target", "5 steps, 10,240 tokens"),
+        (["train.epochs=2"], "target", "2 epochs"),
+        (["train.tokens=3000"], "target", "3,000 tokens, 2 steps"),
+        (["model.preset=gpt2"], "model", "12 layers, width 768, 12 heads, context 128 (preset gpt2)"),
+        (["model.arch=mine:3"], "model", "mine:3, context 128"),
+        (["data.eval_fraction=0.07"], "held out", "the last 7 % of each corpus"),
+        ([], "ranks", "2 on cpu, 1 thread each"),
+    ],
+)
+def test_the_summary_says_what_a_run_would_be(sets: list[str], key: str, value: str) -> None:
+    """In the units that people compare."""
+    config = config_of(*sets)
+    assert summary(config, Placement(devices=("cpu", "cpu"), threads=1), resolve(config.data))[key] == value
+
+
+def test_the_summary_names_the_corpora(corpora: Path) -> None:
+    """With files and size, the held-out one too, and each GPU."""
+    config = config_of(f"data.train={corpora}/*.t*", f"data.eval={corpora}/text.txt")
+    lines = summary(config, Placement(devices=("cuda:0", "cuda:3"), threads=1), resolve(config.data))
+    assert lines["data"] == f"{corpora}/*.t* (0.0 MB)"
+    assert lines["held out"] == f"{corpora}/text.txt (0.0 MB)"
+    assert lines["ranks"] == "2 on cuda:0, cuda:3"
+
+
+def test_neither_check_nor_data_imports_torch(own_folder: Path) -> None:
+    """They answer in a fraction of the time that its import takes."""
+    (own_folder / "t.txt").write_text("some words to read\n" * 40)
+    (own_folder / "a.toml").write_text("[data]\ntrain = 't.txt'\ncontext = 8\n")
+    code = (
+        "import sys; from plt_tui.cli.config import check; from plt_tui.cli.data import inspect; from pathlib import Path\n"
+        "check(Path('a.toml')); inspect(Path('a.toml')); print('torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.endswith("\nFalse\n")
