@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -50,7 +51,7 @@ class Plugins:
         """Changes when the plug-in's code does: the hash of its file, or the version of its package. Raises: UsageError."""
         for path in self.files:
             if name in _table(path, kind):
-                return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+                return _content_hash(path)
         for entry in entry_points(group=f"plt_tui.{kind}"):
             if entry.name == name:
                 return f"{entry.value} {entry.dist.version if entry.dist is not None else ''}"
@@ -68,23 +69,32 @@ def split_name(spec: str) -> tuple[str, str]:
 
 
 def _table(path: str, kind: Kind) -> Mapping[str, Callable[..., Any]]:
-    table = getattr(_module(path), kind.upper(), {})
+    table = getattr(_module(path, _content_hash(path)), kind.upper(), {})
     if not isinstance(table, Mapping) or not all(callable(value) for value in table.values()):
         raise UsageError(f"--plugin {path}: {kind.upper()} must be a dict from names to callables")
     return table
 
 
+def _content_hash(path: str) -> str:
+    try:
+        return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    except OSError as error:
+        raise UsageError(f"--plugin {path}: cannot be read: {error.strerror}; give a Python file") from None
+
+
 @cache
-def _module(path: str) -> ModuleType:
-    """The file as a module, executed once per process."""
-    name = f"plt_tui_plugin_{hashlib.sha256(path.encode()).hexdigest()[:12]}"
+def _module(path: str, content_hash: str) -> ModuleType:
+    """The file as a module, executed once per process, and again after an edit: `identity` must be that of what runs."""
+    name = f"plt_tui_plugin_{hashlib.sha256(f'{content_hash} {path}'.encode()).hexdigest()[:12]}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise UsageError(f"--plugin {path}: not a Python file; its name must end in .py")
     module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # where dataclasses and pickle look for the module of a class
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
+        del sys.modules[name]
         raise UsageError(f"--plugin {path}: cannot be imported: {type(error).__name__}: {error}") from error
     return module
 

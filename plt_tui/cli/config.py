@@ -47,11 +47,13 @@ def check(
     In keys, values, corpora, devices and plug-ins, all at once; nothing is started.
     """
     from plt_tui.config.load import load
+    from plt_tui.config.pretrained import refuse_unfit
     from plt_tui.data.check import check_corpus
     from plt_tui.data.sources import resolve
 
     available = named_plugins(plugins)
     found = load(config, sets=sets or (), environ=os.environ, dotenv=Path(".env")).config
+    refuse_unfit(found)
     check_corpus(found.data)
     _find_plugins(found, available)
     lines = summary(found, _placement(found), resolve(found.data))
@@ -99,7 +101,7 @@ def summary(config: RunConfig, placement: Placement, corpora: Corpora) -> Mappin
     micro_steps = f" x {train.accumulate} micro-steps" if train.accumulate > 1 else ""
     tokens_per_step = ranks * train.batch_size * train.accumulate * context
     return {
-        "model": _model(config.model, context),
+        "model": _model(config.model, context, train.init_from),
         "data": ", ".join(map(_corpus, config.data.corpora, corpora.train)),
         "held out": _corpus(config.data.eval, corpora.eval) if corpora.eval else tail_text(config.data),
         "ranks": f"{ranks} on {_devices(placement)}",
@@ -108,10 +110,11 @@ def summary(config: RunConfig, placement: Placement, corpora: Corpora) -> Mappin
     }
 
 
-def _model(model: ModelSection, context: int) -> str:
+def _model(model: ModelSection, context: int, init_from: str) -> str:
     kind = model.arch if model.arch != "transformer" else f"{model.layers} layers, width {model.width}, {model.heads} heads"
-    preset = f" (preset {model.preset})" if model.preset else ""
-    return f"{kind}, context {context}{preset}"
+    named = f"preset {model.preset}" if model.preset else ""
+    origin = f"begins with {init_from}" if init_from else named  # weights have a shape of their own
+    return f"{kind}, context {context}{f' ({origin})' if origin else ''}"
 
 
 def tail_text(data: DataSection) -> str:

@@ -10,6 +10,7 @@ import hashlib
 import json
 import math
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -96,7 +97,7 @@ def _dataset(trained: Trained, corpus: str | None, plugins: Plugins) -> Dataset:
 
     if corpus is None and trained.run is None:
         raise UsageError(f"{trained.path} belongs to no run, so it has no held-out text of its own; give --data CORPUS")
-    section = trained.config.data if corpus is None else _other_data(trained, corpus)
+    section = _own_data(trained) if corpus is None else _other_data(trained, corpus)
     try:
         with shown_progress() as report:
             dataset = prepare(section, plugins=plugins, on_progress=report)
@@ -111,6 +112,16 @@ def _dataset(trained: Trained, corpus: str | None, plugins: Plugins) -> Dataset:
     if corpus is None and trained.checkpoint.get("data_fingerprint") != dataset.fingerprint:
         echo("the run's corpus has changed since this checkpoint: other held-out text than the run's own", err=True)
     return dataset
+
+
+def _own_data(trained: Trained) -> DataSection:
+    """The run's `[data]`; where the tokenizer's file has gone, with the checkpoint's copy of it."""
+    from plt_tui.data.sources import TRAINED_TOKENIZERS
+
+    data = trained.config.data
+    if data.tokenizer in TRAINED_TOKENIZERS or Path(data.tokenizer).is_file():
+        return data
+    return data.model_copy(update={"tokenizer": _tokenizer_key(trained.ready.tokenizer)})
 
 
 def _other_data(trained: Trained, corpus: str) -> DataSection:

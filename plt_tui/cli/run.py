@@ -8,7 +8,7 @@ import json
 import os
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from concurrent.futures import Future
 
-    from plt_tui.config.load import LoadedConfig
+    from plt_tui.config.load import LoadedConfig, Weights
     from plt_tui.config.schema import RunConfig
     from plt_tui.config.sources import Assignment
     from plt_tui.control.folder import RunFolder
@@ -118,15 +118,18 @@ class _Prepared:
 
 def _prepare(request: _Request) -> _Prepared:
     """Check everything that can be checked without training, then take the run folder."""
+    from plt_tui.config.pretrained import refuse_unfit
     from plt_tui.control.folder import RunFolder
     from plt_tui.data.check import check_corpus
 
-    loaded = _load(request, request.config)
-    runs_dir = Path(loaded.config.run.dir)
-    name = _known_name(request, loaded, runs_dir)
+    runs_dir, name = _known_place(request)
     old = RunFolder(runs_dir / name) if name else None
-    if old is not None and old.exists and request.config is None:
-        loaded = _load(request, old.config)
+    if old is not None and old.exists:
+        loaded = _load(request, request.config or old.config, weights=lambda _: _kept_values(old))
+        loaded = replace(loaded, config=_with_kept_tokenizer(loaded.config, old))
+    else:
+        loaded = _load(request, request.config)
+        refuse_unfit(loaded.config)
     resume = _resume_mode(request.resume, old)
     check_corpus(loaded.config.data)
     _refuse_missing_devices(loaded)
@@ -159,7 +162,7 @@ def _refuse_other_past(folder: RunFolder, config: RunConfig) -> None:
 
     if not folder.exists:
         return
-    old = load(folder.config).config
+    old = _with_kept_tokenizer(load(folder.config, weights=lambda _: {}).config, folder)
     changes = changed_past(old, config)
     if not changes or not folder.has_past(checkpoint_root(old, folder.path)):
         return
@@ -168,10 +171,47 @@ def _refuse_other_past(folder: RunFolder, config: RunConfig) -> None:
     raise kind(f"{folder.path} was trained with other settings ({words}); take them back, or choose another --name")
 
 
-def _load(request: _Request, path: Path | None) -> LoadedConfig:
-    from plt_tui.config.load import load
+def _with_kept_tokenizer(config: RunConfig, folder: RunFolder) -> RunConfig:
+    """`config` with the run's own copy of its tokenizer, where the file that it names has gone with its first weights."""
+    from plt_tui.data.sources import TRAINED_TOKENIZERS
 
-    return load(path, options=_assignments(request), sets=request.sets, environ=os.environ, dotenv=Path(".env"))
+    named, kept = config.data.tokenizer, folder.path / "tokenizer.json"
+    if named in TRAINED_TOKENIZERS or Path(named).is_file() or not kept.is_file():
+        return config
+    return config.model_copy(update={"data": config.data.model_copy(update={"tokenizer": str(kept)})})
+
+
+def _kept_values(folder: RunFolder) -> Mapping[str, object]:
+    """What the weights that an old run began with had fixed: they need not be there any more."""
+    from plt_tui.config.load import load
+    from plt_tui.config.pretrained import PRETRAINED_KEYS
+
+    old = load(folder.config, weights=lambda _: {}).config.model_dump()
+    return {key: old[section][field] for key in PRETRAINED_KEYS for section, _, field in [key.partition(".")]}
+
+
+def _load(request: _Request, path: Path | None, weights: Weights | None = None) -> LoadedConfig:
+    from plt_tui.config.load import load
+    from plt_tui.config.pretrained import pretrained_values
+
+    return load(
+        path,
+        options=_assignments(request),
+        sets=request.sets,
+        environ=os.environ,
+        dotenv=Path(".env"),
+        weights=weights or pretrained_values,
+    )
+
+
+def _known_place(request: _Request) -> tuple[Path, str]:
+    """The folder of the runs, and the name of this one as far as it is known, without a look at any weights."""
+    try:
+        loaded = _load(request, request.config, weights=lambda _: {})
+    except UsageError:  # what weights fix may be what makes the rest valid
+        loaded = _load(request, request.config)
+    runs_dir = Path(loaded.config.run.dir)
+    return runs_dir, _known_name(request, loaded, runs_dir)
 
 
 def _assignments(request: _Request) -> list[Assignment]:

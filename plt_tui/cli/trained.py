@@ -72,12 +72,12 @@ def open_trained(target: str, directory: Path, *, step: int | None, device: str,
     path = source_path(target, directory)
     run = _run_of(path)
     if step is not None:
-        path = _checkpoint(path, step)
+        path = checkpoint_of(path, step)
 
     from plt_tui.training.inference import device_named, ready_model
 
     place = device_named(device)
-    state, weights = _newest(run) if run is not None and path == run.path else _load(path)
+    state, weights = _state_and_weights(path)
     return Trained(
         ready=ready_model(weights, place, plugins),
         path=Path(weights.source),
@@ -85,6 +85,11 @@ def open_trained(target: str, directory: Path, *, step: int | None, device: str,
         config=RunConfig() if run is None else from_toml(read_text(run.config)),
         checkpoint=state,
     )
+
+
+def readable(path: str | Path) -> Weights:
+    """The weights at `path`; of a run, those of its newest checkpoint that can be read. Raises: as `open_trained`."""
+    return _state_and_weights(Path(path))[1]
 
 
 def source_path(target: str, directory: Path) -> Path:
@@ -130,17 +135,17 @@ def _option(key: str) -> str:
 
 def _run_of(path: Path) -> RunFolder | None:
     """The run whose folder or checkpoint lies at `path`; None for weights that left their run."""
-    from plt_tui.config.pretrained import checkpoints
+    from plt_tui.config.pretrained import HEADER, HF_CONFIG, checkpoints
     from plt_tui.control.folder import OWNER_FILE, RunFolder
 
-    if RunFolder(path).exists:
-        return RunFolder(path)
+    if RunFolder(path).exists and not any((path / name).is_file() for name in (HEADER, HF_CONFIG)):
+        return RunFolder(path)  # else an export in which somebody keeps a configuration
     owner = path.parent / OWNER_FILE
     run_dir = Path(os.fsdecode(owner.read_bytes())) if owner.is_file() else path.parent.parent
     return RunFolder(run_dir) if path in checkpoints(run_dir).values() else None
 
 
-def _checkpoint(path: Path, step: int) -> Path:
+def checkpoint_of(path: Path, step: int) -> Path:
     """Of the run at `path`, the checkpoint of `step`. Raises: UsageError listing the steps that there are."""
     from plt_tui.config.pretrained import checkpoints
 
@@ -149,6 +154,11 @@ def _checkpoint(path: Path, step: int) -> Path:
         known = ", ".join(map(str, sorted(found))) or "none"
         raise UsageError(f"--step {step}: no such checkpoint of {_short(path)}; steps there: {known}")
     return found[step]
+
+
+def _state_and_weights(path: Path) -> tuple[Mapping[str, Any], Weights]:
+    run = _run_of(path)
+    return _newest(run) if run is not None and path == run.path else _load(path)
 
 
 def _newest(run: RunFolder) -> tuple[Mapping[str, Any], Weights]:

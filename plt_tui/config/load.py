@@ -8,7 +8,7 @@ Invariant: all problems of a request are reported together, none one by one.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -19,7 +19,7 @@ from pydantic import ValidationError
 
 from plt_tui.config.fields import FieldDoc, describe, listed, printable, shown, template
 from plt_tui.config.presets import preset
-from plt_tui.config.pretrained import pretrained_values
+from plt_tui.config.pretrained import PRETRAINED_KEYS, pretrained_values
 from plt_tui.config.schema import OptimSection, RunConfig
 from plt_tui.config.sources import (
     ENVIRONMENT,
@@ -55,6 +55,10 @@ _TARGETS = ("train.steps", "train.epochs", "train.tokens")
 """Three ways to say how long to train, of which one counts."""
 
 
+Weights = Callable[[str], Mapping[str, object]]
+"""The "section.key" values that the weights at a path fix."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadedConfig:
     """A valid configuration; `origins` has every "section.key"."""
@@ -70,11 +74,12 @@ def load(
     sets: Sequence[str] = (),
     environ: Mapping[str, str] = {},
     dotenv: Path | None = None,
+    weights: Weights = pretrained_values,
 ) -> LoadedConfig:
     """The configuration that a user asked for.
 
     `path`: TOML file, None for the defaults. `options`: the named options given, their flag as origin. `sets`: the texts of
-    `--set`. `environ`: os.environ. `dotenv`: a `.env` file, which need not exist.
+    `--set`. `environ`: os.environ. `dotenv`: a `.env` file, which need not exist. `weights`: what the weights at a path fix.
 
     Raises: UsageError with one line per problem, those of the file first, in its order.
     """
@@ -86,7 +91,8 @@ def load(
             environment_layer(variables, ".env"),
             environment_layer(environ, "environment"),
             options_layer(options, sets),
-        ]
+        ],
+        weights,
     )
 
 
@@ -98,14 +104,20 @@ def load_config(path: Path | str | None = None, *sets: str) -> RunConfig:
     return load(Path(path) if path is not None else None, sets=sets).config
 
 
-def resolve(layers: Sequence[Layer]) -> LoadedConfig:
-    """The configuration of `layers`, weakest first, above presets and defaults.
+def resolve(layers: Sequence[Layer], weights: Weights = pretrained_values) -> LoadedConfig:
+    """The configuration of `layers`, weakest first, above the values that `weights` give, presets and defaults.
 
-    Raises: UsageError with all problems of the values; or the one problem of weights that cannot be read.
+    Raises: UsageError with all problems; StorageError when the weights are a damaged checkpoint.
     """
     problems = [problem for layer in layers for problem in [*layer.problems, *_target_problems(layer)]]
     given = _merged(layers)
-    chosen = {**_preset(given), **_pretrained(given), **given}
+    pretrained: dict[str, Assignment] = {}
+    try:
+        pretrained = _pretrained(given, weights)
+    except UsageError as error:
+        place = given["train.init_from"]
+        problems.append(Problem(origin=place.origin, key=place.key, text=printable(str(error)), line=place.line))
+    chosen = {**_preset(given), **pretrained, **given}
     values = {**_defaults(), **_min_lr(chosen), **chosen}
     config = _validated(values, given, problems)
     return LoadedConfig(config=config, origins={key: value.origin for key, value in values.items()})
@@ -163,10 +175,16 @@ def _preset(given: Mapping[str, Assignment]) -> dict[str, Assignment]:
     return {key: Assignment(key=key, value=value, origin=f"preset {name}") for key, value in values.items()}
 
 
-def _pretrained(given: Mapping[str, Assignment]) -> dict[str, Assignment]:
-    """What the weights that `train.init_from` names fix. Raises: UsageError when they cannot be read."""
+def _pretrained(given: Mapping[str, Assignment], weights: Weights) -> dict[str, Assignment]:
+    """What the weights that `train.init_from` names fix. Raises: UsageError when they cannot be read.
+
+    Nothing where everything that they could fix is given, as in the configuration that a run has kept: then they are not
+    looked at, so that a run goes on from its own checkpoint after the weights that it began with have gone.
+    """
     path = given["train.init_from"].value if "train.init_from" in given else ""
-    values = pretrained_values(path) if isinstance(path, str) and path else {}
+    if not isinstance(path, str) or not path or given.keys() >= PRETRAINED_KEYS:
+        return {}
+    values = weights(path)
     return {key: Assignment(key=key, value=value, origin=f"weights {path}") for key, value in values.items()}
 
 

@@ -16,10 +16,10 @@ from typing import Any, Literal
 import tomli
 
 from plt_tui.config.blueprint import NO_SHAPE_KEYS, Blueprint, blueprint, from_header
-from plt_tui.config.fields import printable
+from plt_tui.config.fields import printable, shown
 from plt_tui.config.hf import from_hf
 from plt_tui.config.past import checkpoint_root
-from plt_tui.config.schema import CheckpointSection, RunConfig
+from plt_tui.config.schema import CheckpointSection, ModelSection, RunConfig
 from plt_tui.errors import PltTuiError, StorageError, UsageError
 
 Kind = Literal["folder", "hf", "checkpoint", "safetensors", "torch", "json"]
@@ -29,6 +29,13 @@ HEADER, TOKENIZER, HF_CONFIG = "model.json", "tokenizer.json", "config.json"
 STATE, MANIFEST = "state.json", "manifest.json"
 METADATA_KEY = "plt_tui"
 """Key of our header in the metadata of a safetensors file."""
+PRETRAINED_KEYS = frozenset(
+    {f"model.{key}" for key in ModelSection.model_fields if key not in NO_SHAPE_KEYS}
+    | {"data.context", "data.tokenizer", "data.vocab_size"}
+)
+"""Every key whose value weights can fix."""
+_FREE_KEYS = frozenset({"window", "window_pattern", "softcap", "norm_eps", "rope_base"})
+"""Keys of [model] that may be changed for fine-tuning: the model learns them anew."""
 _SUFFIXES: Mapping[str, Kind] = {".safetensors": "safetensors", ".pt": "torch", ".pth": "torch", ".json": "json"}
 _CHECKPOINT = re.compile(r"step-(\d{8,})")
 _MAX_HEADER_BYTES = 100_000_000
@@ -63,6 +70,23 @@ def pretrained_values(path: str) -> dict[str, Any]:
     shape = found.blueprint.shape.model_dump(mode="json", exclude=set(NO_SHAPE_KEYS))
     tokens = {"data.tokenizer": found.tokenizer} if found.tokenizer else {"data.vocab_size": found.blueprint.vocab_size}
     return {**{f"model.{key}": value for key, value in shape.items()}, "data.context": found.blueprint.context, **tokens}
+
+
+def refuse_unfit(config: RunConfig) -> None:
+    """Return when the weights at `train.init_from`, if any, can begin a run of `config`, as far as their header tells.
+
+    Raises: UsageError naming the keys with another value than the weights have, or as `pretrained_values`; StorageError.
+    """
+    path = config.train.init_from
+    of = read_header(locate(path)).blueprint if path else None
+    if of is None:
+        return
+    pairs = {f"model.{key}": (_sized(of.shape, key), _sized(config.model, key)) for key in _fixed_keys(of.shape, config.model)}
+    if config.model.position == "learned" and config.data.context > of.context:
+        pairs["data.context"] = (of.context, config.data.context)
+    other = [f"{key} is {shown(ours)} instead of {shown(theirs)}" for key, (theirs, ours) in pairs.items() if theirs != ours]
+    if other:
+        raise UsageError(f"train.init_from: not the shape of {printable(path)}: {', '.join(other)}; leave these keys out")
 
 
 def locate(path: str | Path) -> Place:
@@ -112,7 +136,7 @@ def read_header(place: Place) -> Header:
             value = _safetensors_header(place.path)
             return our_header(value, place.path) if value is not None else Header()
         case "torch":
-            return Header()  # a pickle: only torch reads it
+            return _header_beside(place.path)  # the file itself is a pickle: only torch reads it
         case "folder":
             return our_header(read_json(place.path / HEADER), place.path / HEADER)
         case "json":
@@ -124,7 +148,7 @@ def our_header(value: Mapping[str, Any], path: Path) -> Header:
     try:
         made = from_header(value)
     except ValueError as error:
-        raise UsageError(f"{_text(path)}: not weights of plt-tui: {error}") from None
+        raise UsageError(f"{_text(path)}: not weights of plt-tui: {error}; choose another file") from None
     return Header(blueprint=made, tokenizer=_tokenizer_value(value.get("tokenizer"), _file_beside(path)))
 
 
@@ -135,10 +159,26 @@ def read_json(path: Path, error: type[PltTuiError] = UsageError) -> dict[str, An
     except OSError as problem:
         raise error(f"{_text(path)}: cannot be read: {problem.strerror}") from None
     except (ValueError, RecursionError) as problem:
-        raise error(f"{_text(path)}: not valid JSON: {problem}") from None
+        raise error(f"{_text(path)}: not valid JSON: {problem}; choose another file") from None
     if not isinstance(value, dict):
         raise error(f"{_text(path)}: expected a JSON object, found a {type(value).__name__}")
     return value
+
+
+def _fixed_keys(saved: ModelSection, configured: ModelSection) -> list[str]:
+    """The keys of [model] that must be the weights' own; what a plug-in's model makes of the others only it knows."""
+    if saved.arch != "transformer" or saved.arch != configured.arch:
+        return ["arch"]
+    free = {*NO_SHAPE_KEYS, *_FREE_KEYS}
+    if not (saved.ffn and configured.ffn):  # the model knows its size
+        free.add("ffn")
+    if saved.heads != configured.heads:  # then as many key-value heads would be the same mistake again
+        free.add("kv_heads")
+    return [key for key in ModelSection.model_fields if key not in free]
+
+
+def _sized(shape: ModelSection, key: str) -> object:
+    return shape.kv_heads or shape.heads if key == "kv_heads" else getattr(shape, key)
 
 
 def _hf_blueprint(folder: Path) -> Blueprint:
@@ -178,6 +218,12 @@ def _safetensors_header(path: Path) -> dict[str, Any] | None:
     except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise UsageError(f"{_text(path)}: not a safetensors file ({error}); choose another file") from None
     return value if isinstance(value, dict) else None
+
+
+def _header_beside(path: Path) -> Header:
+    """Of a torch file that still lies in the folder of our export, what `model.json` says there."""
+    beside = path.parent / HEADER
+    return read_header(Place("folder", path.parent)) if beside.is_file() else Header()
 
 
 def _tokenizer_value(kind: object, file: str) -> str:

@@ -23,7 +23,7 @@ from plt_tui.data.tokenizer import Tokenizer, from_json
 from plt_tui.data.tokens import MAPPED_DTYPES, TokenFile
 from plt_tui.errors import DataError
 
-ENTRY_FORMAT = 2
+ENTRY_FORMAT = 3
 ABANDONED_S = 14 * 24 * 3600
 _PARTIAL = ".partial"
 VERIFIED_BYTES = 64 << 20

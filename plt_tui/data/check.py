@@ -27,7 +27,7 @@ def check_corpus(config: DataSection) -> None:
             _check_head(file, config.text_field)
     tokenizer = tokenizer_file(config)
     if tokenizer is not None:
-        _check_head(tokenizer, config.text_field)
+        _check_tokenizer(tokenizer)
 
 
 def _check_head(file: SourceFile, text_field: str) -> None:
@@ -38,6 +38,17 @@ def _check_head(file: SourceFile, text_field: str) -> None:
             _check_readable(file)
         case "plugin":
             pass
+
+
+def _check_tokenizer(file: SourceFile) -> None:
+    _check_readable(file)
+    try:
+        _read_head(file, "")
+    except DataError:
+        raise DataError(
+            f"{file.path}: no text, so no tokenizer.json or *.tiktoken file; set data.tokenizer to the tokenizer.json of the "
+            "same vocabulary"
+        ) from None
 
 
 def _read_head(file: SourceFile, text_field: str) -> None:

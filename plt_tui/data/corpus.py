@@ -22,7 +22,7 @@ from plt_tui.data.sources import Source, SourceFile
 from plt_tui.errors import DataError
 
 PIECE_BYTES = 1 << 20
-"""Bytes read at once: memory stays flat however long a document is."""
+"""Bytes read at once: memory stays flat however long a text file is."""
 UNIT_BYTES = 8 << 20
 """Size of a unit: seconds of tokenising, so that workers end at about the same time."""
 SCAN_BYTES = 64 << 10
@@ -93,6 +93,19 @@ def read_unit(unit: Unit, text_field: str, block_bytes: int = PIECE_BYTES) -> It
                 raise AssertionError(f"{file.format} files are not read as text")
     except OSError as error:
         raise _unreadable(file, error) from None
+
+
+def split(piece: Piece, num_characters: int) -> Iterator[Piece]:
+    """`piece` in parts of at most `num_characters`, cut after their last newline when they have one, else anywhere.
+
+    A row or a JSON line is a piece however long it is. The first part counts the bytes of all.
+    """
+    text, start, source_bytes = piece.text, 0, piece.source_bytes
+    while len(text) - start > num_characters:
+        cut = text.rfind("\n", start, start + num_characters) + 1 or start + num_characters
+        yield Piece(text[start:cut], ends_document=False, source_bytes=source_bytes)
+        start, source_bytes = cut, 0
+    yield Piece(text[start:], ends_document=piece.ends_document, source_bytes=source_bytes)
 
 
 def _file_units(file: SourceFile, unit_bytes: int) -> Iterator[Unit]:

@@ -17,6 +17,7 @@ from plt_tui.data.shuffle import U64, permute, stream_keys
 from plt_tui.errors import DataError
 
 BLOCK = 1024
+"""Samples of a block. Shares are multiples of 1 / BLOCK; a larger block would let a small corpus repeat samples within it."""
 _MIXTURE_STREAM = 0x4D495854555245  # "MIXTURE": keeps these shuffles apart from those within a corpus
 
 

@@ -94,7 +94,7 @@ def prepare(
         return _arranged(_open(entry, folder), job, folder)
     except OSError as error:
         raise DataError(
-            f"cannot keep prepared tokens in {root}: {error.strerror}; "
+            f"cannot keep prepared tokens in {root}: {error.strerror or error}; "  # numpy gives no strerror for a full disk
             "set PLT_TUI_CACHE to a folder with space where you may write"
         ) from error
 
@@ -109,7 +109,7 @@ def _build(job: _Job, folder: Path) -> cache.Entry:
             tokenizer = make_tokenizer(config, corpora, job.plugins, job.report)
             cache.write_plan(stage, plan, tokenizer)
         train, held_out = _write_all(job, tokenizer, stage)
-        if resolve(config) != corpora:
+        if _cache_key(replace(job, corpora=resolve(config))) != folder.name:
             raise DataError(f"{_all_names(config)}: a file changed while it was read; start again once it is complete")
         entry = _entry(config, tokenizer, train, held_out, stage)
         cache.publish(stage, folder, entry, note={"train_corpora": config.corpora, "eval_corpus": config.eval})
@@ -125,16 +125,17 @@ def _write_all(job: _Job, tokenizer: Tokenizer, stage: Path) -> tuple[tuple[Toke
     meter = Meter("checking token ids" if holds_tokens else "tokenising", total_bytes, job.report)
     names = [f"train{number or ''}.bin" for number in range(len(job.corpora.train))]
     specs = [*job.config.corpora, job.config.eval]
-    files = []
-    for spec, source, name in zip(specs, sources, [*names, "eval.bin"], strict=False):  # without a held-out corpus one less
+    files = {}
+    jobs = list(zip(specs, sources, [*names, "eval.bin"], strict=False))  # without a held-out corpus one less
+    for spec, source, name in reversed(jobs):  # the held-out one first: it is small, and what is wrong with it shows at once
         if holds_tokens:
             watch = _increments(meter)
-            files.append(adopt_tokens(source, job.config.token_dtype, tokenizer.vocab_size, stage / name, watch))
+            files[name] = adopt_tokens(source, job.config.token_dtype, tokenizer.vocab_size, stage / name, watch)
         else:
             works = _works(job, spec, source, stage / name)
-            files.append(shards.tokenise(works, tokenizer, stage / name, source.name, meter))
+            files[name] = shards.tokenise(works, tokenizer, stage / name, source.name, meter)
     meter.finish()
-    return tuple(files[: len(names)]), None if job.corpora.eval is None else files[-1]
+    return tuple(files[name] for name in names), files.get("eval.bin")
 
 
 def _works(job: _Job, spec: str, source: Source, target: Path) -> Iterator[shards.Work]:
@@ -163,10 +164,10 @@ def _entry(
     """Split and measure what was written to `stage`. Raises: DataError when a part is too short."""
     fraction = config.eval_fraction if held_out is None else 0.0
     num_train = tuple(file.count - int(file.count * fraction) for file in train)
-    num_eval = sum(file.count for file in train) - sum(num_train) if held_out is None else held_out.count
-    _require_length(config, num_train, num_eval)
     if held_out is None and len(train) > 1:
         held_out = _join_tails(train, num_train, tokenizer, stage)
+    num_eval = train[0].count - num_train[0] if held_out is None else held_out.count
+    _require_length(config, num_train, num_eval)
     eval_tokens = open_tokens(train[0], stage)[num_train[0] :] if held_out is None else open_tokens(held_out, stage)
     eval_hash = "" if held_out is None else held_out.sha256
     return cache.Entry(
@@ -180,11 +181,11 @@ def _entry(
 
 
 def _join_tails(train: tuple[TokenFile, ...], num_train: tuple[int, ...], tokenizer: Tokenizer, stage: Path) -> TokenFile:
-    """The held-out ends of several corpora as one file, with end-of-text between them."""
-    tails = [open_tokens(file, stage)[count:] for file, count in zip(train, num_train, strict=True)]
+    """The held-out ends of several corpora, where there are any, as one file with end-of-text between them."""
+    tails = [open_tokens(file, stage)[count:] for file, count in zip(train, num_train, strict=True) if count < file.count]
     between = [] if tokenizer.end_of_text is None else [np.array([tokenizer.end_of_text], dtype=np.uint32)]
-    later = chain.from_iterable(chain(between, blocks_of(tail)) for tail in tails[1:])
-    return write_tokens(stage / "eval.bin", dtype_for(tokenizer.vocab_size), chain(blocks_of(tails[0]), later))
+    blocks = chain.from_iterable(chain(between if number else (), blocks_of(tail)) for number, tail in enumerate(tails))
+    return write_tokens(stage / "eval.bin", dtype_for(tokenizer.vocab_size), blocks)
 
 
 def _open(entry: cache.Entry, folder: Path) -> Dataset:

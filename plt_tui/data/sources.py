@@ -120,8 +120,12 @@ def tokenizer_file(config: DataSection) -> SourceFile | None:
     """
     if config.tokenizer in TRAINED_TOKENIZERS:
         return None
+    path = _expanded(config.tokenizer)
     try:
-        return _regular_file(_expanded(config.tokenizer), "text")
+        if path.is_dir():
+            inner = path / "tokenizer.json"
+            raise DataError(f"{path} is a folder; give {inner if inner.is_file() else 'the tokenizer.json in it'}")
+        return _regular_file(path, "text")
     except (OSError, ValueError, DataError) as error:
         raise DataError(
             f"data.tokenizer: {config.tokenizer!r} is none of {', '.join(TRAINED_TOKENIZERS)}, "

@@ -8,12 +8,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
+from itertools import chain
 
 from plt_tui.config.schema import DataSection
-from plt_tui.data.corpus import Piece, read_unit, units
+from plt_tui.data.corpus import Piece, read_unit, split, units
 from plt_tui.data.plugin import documents, is_plugin
 from plt_tui.data.progress import INTERVAL_S, Meter, Report
-from plt_tui.data.shards import nominal_bytes
+from plt_tui.data.shards import LONGEST_PART, nominal_bytes
 from plt_tui.data.sources import Corpora, Source, tokenizer_file
 from plt_tui.data.tokenizer import ByteTokenizer, IdTokenizer, Tokenizer, load_file, train_bpe, train_char
 from plt_tui.errors import DataError
@@ -95,7 +96,7 @@ def _texts(
             read = spread(source, config.text_field, limit)
         else:
             read = (piece for unit in units(source) for piece in read_unit(unit, config.text_field, PIECE_BYTES))
-        for piece in read:
+        for piece in chain.from_iterable(split(whole, LONGEST_PART) for whole in read):
             if stop.is_set():
                 return
             yield piece.text

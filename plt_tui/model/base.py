@@ -1,7 +1,7 @@
 """What a language model is to those who train, score and sample it; plug-ins derive from it.
 
 Does not say how logits are made. Invariants: the logits of a position depend on that position and earlier ones of the same row
-only, and all that training changes is a parameter (checkpoints hold no buffers, and ranks do not exchange them).
+only, and all that training changes is a parameter (checkpoints hold no buffers).
 
 Sizes: B sequences, T positions, V vocabulary.
 """

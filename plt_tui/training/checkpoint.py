@@ -45,7 +45,7 @@ class Snapshot:
     model: Mapping[str, Tensor]
     optimizer: Mapping[str, Tensor]
     state: Mapping[str, Any]
-    """Built-in values: cursor, tokens, seed, fingerprint, tokenizer, shape, edits ..."""
+    """Built-in values: cursor, tokens, fingerprint, tokenizer, shape, loss scale, and what the bits depend on."""
     name: str = ""
 
 

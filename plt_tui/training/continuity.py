@@ -14,6 +14,7 @@ import torch
 
 from plt_tui.config.schema import RunConfig
 from plt_tui.errors import DataError, UsageError
+from plt_tui.training.muon import product_dtype
 from plt_tui.training.ranks import Ranks
 
 _NOT_IN_TRAIN = {"steps", "epochs", "tokens", "init_from"}
@@ -27,6 +28,7 @@ def exact_if(config: RunConfig, ranks: Ranks, target_step: int) -> dict[str, Any
         "world_size": ranks.world_size,
         "threads": torch.get_num_threads(),
         "device": ranks.device.type,
+        "hardware": _hardware(ranks.device),
         "torch": str(torch.__version__),
         "run.seed": config.run.seed,
         "model.dropout": config.model.dropout,
@@ -34,6 +36,13 @@ def exact_if(config: RunConfig, ranks: Ranks, target_step: int) -> dict[str, Any
         **{f"train.{key}": value for key, value in config.train.model_dump(mode="json", exclude=_NOT_IN_TRAIN).items()},
         **{f"optim.{key}": value for key, value in config.optim.model_dump(mode="json").items()},
     }
+
+
+def _hardware(device: torch.device) -> str:
+    """What decides which kernels run: another GPU, or a CPU with other instructions, rounds differently."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{torch.backends.cpu.get_cpu_capability()}, muon in {product_dtype(device)}"
 
 
 def shape_of(config: RunConfig, vocab_size: int) -> dict[str, Any]:
@@ -56,6 +65,14 @@ def refuse_mismatch(folder: Path, state: Mapping[str, Any], shape: Mapping[str, 
             f"the training data or tokenizer changed since {folder} was saved; "
             "put the old data back, or start a new run with another --name"
         )
+
+
+def inexact_because(before: Mapping[str, Any], config: RunConfig, ranks: Ranks, target_step: int) -> list[str]:
+    """Why a resume from a checkpoint whose `exact_if` was `before` will not give the same bits; empty when it will."""
+    reasons = differences(before, exact_if(config, ranks, target_step))
+    if ranks.device.type == "cuda" and not config.train.deterministic:
+        reasons.append("train.deterministic is false, so a GPU adds in any order")
+    return reasons
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

@@ -82,7 +82,7 @@ class Muon:
         shares = share_out(pieces_of(matrices), ranks.world_size)
         size = max(sum(math.prod(piece.shape) for piece in share) for share in shares)
         # Equal shares, because a gather sends the same from each rank; the rest of a smaller one stays 0.
-        self._updates = torch.zeros(len(shares), size, dtype=product_dtype(ranks.device), device=ranks.device)
+        self._updates = torch.zeros(len(shares), size, dtype=agreed_dtype(ranks), device=ranks.device)
         self._batches = [list(batches_of(share, out)) for share, out in zip(shares, self._updates, strict=True)]
         self._own = ranks.rank if len(shares) > 1 else 0
 
@@ -126,6 +126,13 @@ def orthogonalised(stack: Tensor, dtype: torch.dtype) -> Tensor:
         gram = x @ x.mT
         x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
     return x
+
+
+def agreed_dtype(ranks: Ranks) -> torch.dtype:
+    """`product_dtype` where it is the same on all ranks, which may sit on different machines; else float32. All ranks."""
+    own = product_dtype(ranks.device)
+    (num_fast,) = ranks.sum([float(own == torch.bfloat16)])
+    return own if num_fast in (0, ranks.world_size) else torch.float32
 
 
 def product_dtype(device: torch.device) -> torch.dtype:

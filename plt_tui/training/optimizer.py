@@ -7,7 +7,7 @@ Invariant: the state is the same bits on every rank, so what one rank saves is a
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, MutableMapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -54,7 +54,7 @@ class Rule(Protocol):
     param_groups: list[dict[str, Any]]
 
     @property
-    def state(self) -> Mapping[Tensor, dict[str, Any]]:
+    def state(self) -> MutableMapping[Tensor, dict[str, Any]]:
         """Tensors by name for each parameter."""
 
     def step(self) -> Any:
@@ -138,21 +138,27 @@ def state_tensors(optimizer: Optimizer, model: nn.Module) -> Iterator[tuple[str,
 def load_state_tensors(optimizer: Optimizer, model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     """Put back what `state_tensors` gave; none at all means an optimizer that has not stepped yet.
 
-    Raises: StorageError when a tensor is missing or has another shape, or when the state is another optimizer's.
+    Raises: StorageError when a tensor is missing or has another shape, or when the state is another optimizer's; the state that
+    is there stays then.
     """
     if not tensors:
+        for rule in optimizer.rules:
+            rule.state.clear()
         return
     rules = _rule_of_each(optimizer)
     _refuse_another(frozenset(name.partition("/")[0] for name in tensors), optimizer)
+    states: dict[nn.Parameter, dict[str, Tensor]] = {}
     for name, parameter in _trained(model):
-        state = rules[parameter].state[parameter]
+        states[parameter] = {}
         for key in _STATE[type(rules[parameter])]:
             tensor = tensors.get(f"{key}/{name}")
             shape = () if key == "step" else tuple(parameter.shape)
             if tensor is None or tuple(tensor.shape) != shape:
                 seen = "is missing" if tensor is None else f"has the shape {tuple(tensor.shape)} and not {shape}"
                 raise StorageError(f"the checkpoint's optimizer state does not fit: {key} of {name} {seen}")
-            state[key] = tensor.to(parameter.device, copy=True)
+            states[parameter][key] = tensor.to(parameter.device, copy=True)
+    for parameter, state in states.items():
+        rules[parameter].state[parameter] = state
 
 
 def _refuse_another(given: frozenset[str], optimizer: Optimizer) -> None:

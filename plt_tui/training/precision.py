@@ -7,13 +7,14 @@ so scaling and unscaling change no bit of a gradient that fits.
 from __future__ import annotations
 
 import contextlib
+import os
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from plt_tui.config.schema import TrainSection
-from plt_tui.errors import NonFiniteLoss
+from plt_tui.errors import NonFiniteLoss, UsageError
 
 _AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -26,8 +27,16 @@ def autocast(precision: str, device: torch.device) -> contextlib.AbstractContext
 
 
 def set_math_modes(train: TrainSection, device: torch.device) -> None:
-    """Choose kernels for the whole process: TF32 matrix products on a GPU, and deterministic ones where asked for."""
+    """Choose kernels for the whole process: TF32 matrix products on a GPU, and deterministic ones where asked for.
+
+    Raises: UsageError when a GPU cannot compute in `train.precision`.
+    """
+    if train.precision == "bf16" and device.type == "cuda" and not torch.cuda.is_bf16_supported():
+        raise UsageError(f"train.precision: {torch.cuda.get_device_name(device)} has no bf16; use fp16 or fp32")
     torch.use_deterministic_algorithms(train.deterministic)
+    if train.deterministic and device.type == "cuda":
+        # Without it torch refuses every matrix product (docs of use_deterministic_algorithms); read at the first one.
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     if device.type == "cuda":
         torch.set_float32_matmul_precision("high" if train.tf32 else "highest")
 

@@ -19,6 +19,8 @@ from typing import TypeVar
 
 import torch
 import torch.distributed as dist
+from torch._C._distributed_c10d import PrefixStore, Store
+from torch.distributed.rendezvous import rendezvous
 
 from plt_tui.config.schema import ParallelSection
 from plt_tui.errors import UsageError
@@ -41,6 +43,8 @@ class Ranks:
     device: torch.device
     side: dist.ProcessGroup | None = None
     """gloo group for agreement, statistics and evaluation sums."""
+    is_guest: bool = False
+    """True when somebody else made the main group, and will leave it."""
 
     @property
     def is_first(self) -> bool:
@@ -120,7 +124,7 @@ def joined(rank: int, world_size: int, device_name: str, meeting_file: Path) -> 
         return
     if sys.platform == "linux":
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
-    ranks = _meet(rank, world_size, device, f"file://{meeting_file}")
+    ranks = _meet(rank, world_size, device, init_method=f"file://{meeting_file}")
     try:
         yield ranks
     finally:
@@ -130,7 +134,9 @@ def joined(rank: int, world_size: int, device_name: str, meeting_file: Path) -> 
 def from_environment(parallel: ParallelSection) -> Ranks:
     """This process's place as torchrun's variables tell it (RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR), else alone.
 
-    For scripts and notebooks; call `leave` at the end. Raises: UsageError when torch cannot use `parallel.device`.
+    For scripts and notebooks; call `leave` at the end. A process group that is there already, the caller's own or another
+    trainer's, is used and left standing; once it was left, the ranks can meet again. All ranks together.
+    Raises: UsageError when torch cannot use `parallel.device`.
     """
     rank, world_size = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     name = parallel.device
@@ -139,25 +145,40 @@ def from_environment(parallel: ParallelSection) -> Ranks:
     if name == "cuda":
         name = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
     device = _device(name)
-    return Ranks(0, 1, device) if world_size == 1 else _meet(rank, world_size, device, "env://")
+    if world_size == 1:
+        return Ranks(0, 1, device)
+    if dist.is_initialized():
+        return Ranks(dist.get_rank(), dist.get_world_size(), device, _side_group(), is_guest=True)
+    store, rank, world_size = next(rendezvous("env://", rank, world_size, timeout=COLLECTIVE_TIMEOUT))
+    # torchrun's store outlives a meeting, with the addresses that were left there: the next one must not read them.
+    meeting = store.add(f"plt_tui/meetings-of-rank-{rank}", 1)
+    return _meet(rank, world_size, device, store=PrefixStore(f"plt_tui/meeting-{meeting}", store))
 
 
 def leave(ranks: Ranks) -> None:
     """Leave the process groups that `ranks` stands for; nothing to do for a process alone."""
     if ranks.side is not None:
-        dist.destroy_process_group()
+        dist.destroy_process_group(ranks.side if ranks.is_guest else None)
 
 
-def _meet(rank: int, world_size: int, device: torch.device, init_method: str) -> Ranks:
+def _meet(
+    rank: int, world_size: int, device: torch.device, *, init_method: str | None = None, store: Store | None = None
+) -> Ranks:
     dist.init_process_group(
         "nccl" if device.type == "cuda" else "gloo",
         init_method=init_method,
+        store=store,
         rank=rank,
         world_size=world_size,
         timeout=COLLECTIVE_TIMEOUT,
         device_id=device if device.type == "cuda" else None,
     )
-    return Ranks(rank, world_size, device, dist.new_group(backend="gloo", timeout=COLLECTIVE_TIMEOUT))
+    return Ranks(rank, world_size, device, _side_group())
+
+
+def _side_group() -> dist.ProcessGroup:
+    group: dist.ProcessGroup = dist.new_group(backend="gloo", timeout=COLLECTIVE_TIMEOUT)
+    return group
 
 
 def _device(name: str) -> torch.device:
@@ -167,6 +188,11 @@ def _device(name: str) -> torch.device:
     if not torch.cuda.is_available():
         raise UsageError(
             f"{name} was asked for, but this torch ({torch.__version__}) sees no GPU; use --set parallel.device=cpu"
+        )
+    if (device.index or 0) >= torch.cuda.device_count():
+        raise UsageError(
+            f"{name} was asked for, but this process sees {torch.cuda.device_count()} GPUs; start at most one rank per GPU, "
+            "or use --set parallel.device=cpu"
         )
     torch.cuda.set_device(device)
     return device

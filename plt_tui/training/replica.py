@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from plt_tui.config.schema import TrainSection
+from plt_tui.errors import UsageError
 from plt_tui.model.base import LanguageModel
 from plt_tui.training.clock import StepClock
 from plt_tui.training.precision import autocast
@@ -25,7 +26,10 @@ if TYPE_CHECKING:
 
 
 def build_replica(model: LanguageModel, train: TrainSection, ranks: Ranks, clock: StepClock) -> nn.Module:
-    """`model` ready for forward and backward passes on all ranks; on a CPU `clock` is told when gradients start to travel."""
+    """`model` ready for forward and backward passes on all ranks; on a CPU `clock` is told when gradients start to travel.
+
+    Raises: UsageError when a parameter takes no part in the loss and there are several ranks.
+    """
     module: nn.Module = model
     if train.compile:
         module = cast("nn.Module", torch.compile(model))  # typed as a plain callable
@@ -43,7 +47,7 @@ def build_replica(model: LanguageModel, train: TrainSection, ranks: Ranks, clock
     if not on_gpu:
         # A lambda, because DDP compares annotations with classes, and ours are strings.
         replica.register_comm_hook(clock, lambda state, bucket: _timed_mean(state, bucket))
-    _settle_buckets(replica, model, train, ranks)
+    _settle_buckets(replica, model, train, ranks, clock)
     return replica
 
 
@@ -55,7 +59,7 @@ def unsynchronised(replica: nn.Module) -> contextlib.AbstractContextManager[None
 
 
 def _timed_mean(clock: StepClock, bucket: GradBucket) -> torch.futures.Future[Tensor]:
-    """The mean of a bucket over all ranks, as DDP computes it itself; what follows until the backward pass ends is waiting."""
+    """The mean of a bucket over all ranks; what follows until the backward pass ends is waiting."""
     clock.mark("comm")
     gradients = bucket.buffer().div_(dist.get_world_size())
     work = dist.all_reduce(gradients, async_op=True)
@@ -64,7 +68,9 @@ def _timed_mean(clock: StepClock, bucket: GradBucket) -> torch.futures.Future[Te
     return future.then(lambda done: done.value()[0])
 
 
-def _settle_buckets(replica: DistributedDataParallel, model: LanguageModel, train: TrainSection, ranks: Ranks) -> None:
+def _settle_buckets(
+    replica: DistributedDataParallel, model: LanguageModel, train: TrainSection, ranks: Ranks, clock: StepClock
+) -> None:
     """Run one throw-away pass: DDP lays its buckets out anew after the first one.
 
     With three and more ranks the order of a sum depends on that layout, so without this the first step after a resume
@@ -74,4 +80,11 @@ def _settle_buckets(replica: DistributedDataParallel, model: LanguageModel, trai
     ids = torch.zeros(size, dtype=torch.int64, device=ranks.device)
     with autocast(train.precision, ranks.device):
         replica(ids, ids, torch.ones((), device=ranks.device)).backward()
+    unused = [name for name, parameter in model.named_parameters() if parameter.requires_grad and parameter.grad is None]
+    if unused:
+        raise UsageError(
+            f"model.arch = {model.shape.arch!r}: {', '.join(unused[:5])} take no part in the loss, and several ranks cannot "
+            "train together then; use them, or give them requires_grad = False"
+        )
     model.zero_grad(set_to_none=False)
+    clock.close()  # this pass is no part of the first step

@@ -21,20 +21,20 @@ from plt_tui.config.schema import DEFAULT_STEPS, RunConfig
 from plt_tui.data.cursor import EvalWindows, train_batches
 from plt_tui.data.prepare import Dataset, prepare
 from plt_tui.errors import NonFiniteLoss
-from plt_tui.model.build import build_model
+from plt_tui.model.build import OURS, build_model
 from plt_tui.model.generate import generate
 from plt_tui.plugins import Plugins
 from plt_tui.training import checkpoint
 from plt_tui.training.checkpoint import Snapshot, copy_tensors
 from plt_tui.training.clock import StepClock
-from plt_tui.training.continuity import differences, exact_if, refuse_mismatch, shape_of
+from plt_tui.training.continuity import exact_if, inexact_because, refuse_mismatch, shape_of
 from plt_tui.training.evaluate import EvalResult, evaluate
 from plt_tui.training.optimizer import StepHyper, build_optimizer, load_state_tensors, state_tensors, tell
 from plt_tui.training.precision import UNSCALED, LossScale, autocast, set_math_modes
 from plt_tui.training.ranks import Ranks, from_environment, leave
 from plt_tui.training.replica import build_replica, unsynchronised
 from plt_tui.training.seeds import stream_seed
-from plt_tui.weights.bundle import fit
+from plt_tui.weights.bundle import Weights, fit
 from plt_tui.weights.digest import weights_sha256
 from plt_tui.weights.read import load
 
@@ -53,8 +53,8 @@ class Trainer:
     """Trains `config.model` on `config.data`: alone in one process, or as one of several ranks.
 
     dataset: prepared tokens; made from `config.data` when left out. ranks: this process's place; when left out, the one that
-    the environment names (torchrun), else alone. plugins: where `model.arch` and `plugin:` corpora are looked for. As a context
-    manager it leaves the process groups that it joined.
+    the environment names (torchrun), else alone. Who gives it calls `init_weights` or `load_checkpoint` too. plugins: where
+    `model.arch` and `plugin:` corpora are looked for. As a context manager it leaves the process groups that it joined.
 
     Raises: UsageError, DataError, StorageError for what does not fit, before anything is trained.
     """
@@ -91,6 +91,8 @@ class Trainer:
         self.tokens = 0
         """Tokens predicted since step 0, padding left out."""
         self.edits: list[Edit] = []
+        self._draws = bool(config.model.dropout) or config.model.arch != OURS
+        """Whether the model may draw random numbers: nobody knows what a plug-in's does."""
         self.loss_scale = LossScale() if config.train.precision == "fp16" else UNSCALED
         self.target_step = self._target_step()
         if self._owns_ranks:
@@ -106,6 +108,7 @@ class Trainer:
     def close(self) -> None:
         """Leave the process groups that this trainer joined; it cannot train afterwards."""
         if self._owns_ranks:
+            self._owns_ranks = False
             leave(self.ranks)
 
     @property
@@ -141,11 +144,12 @@ class Trainer:
         for micro in range(train.accumulate):
             self.clock.mark("data")
             ids = self._micro_batch(micro)
-            if self.config.model.dropout:
+            if self._draws:
                 torch.manual_seed(stream_seed(self.config.run.seed, "dropout", self.ranks.rank, self.step, micro))
             is_last = micro == train.accumulate - 1
             with contextlib.nullcontext() if is_last else unsynchronised(self._replica):
                 self.clock.mark("forward")
+                ids = ids.to(device, non_blocking=True)  # not a part of "data": it waits for the pass before it
                 with autocast(train.precision, device):
                     loss = self._replica(ids[:, :-1].clamp_min(0), ids[:, 1:], normalizer)
                 self.clock.mark("backward")
@@ -195,9 +199,11 @@ class Trainer:
 
     def train_epoch(self) -> float:
         """Train to the end of the current pass over the corpus. Returns the mean loss of its steps."""
-        steps_per_epoch = self.batches.samples_per_epoch / self.global_batch
-        end = math.ceil((math.floor(self.step / steps_per_epoch) + 1) * steps_per_epoch)
-        losses = [self.train_step() for _ in range(max(1, end - self.step))]
+        per_epoch = self.batches.samples_per_epoch
+        end = (self.sample_index // per_epoch + 1) * per_epoch
+        losses = []
+        while self.sample_index < end:
+            losses.append(self.train_step())
         return sum(losses) / len(losses)
 
     def train(self) -> float:
@@ -269,17 +275,15 @@ class Trainer:
         folder = Path(folder)
         snapshot = checkpoint.read(folder)
         refuse_mismatch(folder, snapshot.state, self._shape(), self.dataset.fingerprint)
-        with torch.no_grad():
-            for name, parameter in self.model.named_parameters():
-                parameter.copy_(snapshot.model[name])
-        load_state_tensors(self.optimizer, self.model, snapshot.optimizer)
+        load_state_tensors(self.optimizer, self.model, snapshot.optimizer)  # first: it refuses more often, and changes nothing
+        fit(Weights(source=str(folder), tensors=snapshot.model), self.model)
         self.step = snapshot.step
         self.sample_index = int(snapshot.state["sample_index"])
         self.tokens = int(snapshot.state["tokens"])
         if self.loss_scale is not UNSCALED and "loss_scale" in snapshot.state:
             self.loss_scale = LossScale(**snapshot.state["loss_scale"])
         self.target_step = self._target_step()
-        return differences(snapshot.state["exact_if"], exact_if(self.config, self.ranks, self.target_step))
+        return inexact_because(snapshot.state["exact_if"], self.config, self.ranks, self.target_step)
 
     def _target_step(self) -> int:
         """The last step that `[train]` asks for, given how far this run is already."""
@@ -290,7 +294,9 @@ class Trainer:
         if train.epochs:
             left = math.ceil((train.epochs * self.batches.samples_per_epoch - self.sample_index) / self.global_batch)
         elif train.tokens:
-            left = math.ceil((train.tokens - self.tokens) / self.tokens_per_step)
+            # In tokens with padding on both sides: their ratio differs from step to step, and would move the target.
+            seen = self.sample_index * self.config.data.context
+            left = math.ceil((train.tokens - seen) / self.tokens_per_step)
         return self.step + max(0, left)
 
     def _state(self) -> dict[str, Any]:
@@ -310,9 +316,11 @@ class Trainer:
         return shape_of(self.config, self.dataset.tokenizer.vocab_size)
 
     def _micro_batch(self, micro: int) -> Tensor:
+        """This rank's sequences of a micro-step, in the CPU's memory: int64 (B, T + 1)."""
         size = self.config.train.batch_size
         first = self.sample_index + (micro * self.ranks.world_size + self.ranks.rank) * size
-        return torch.from_numpy(self.batches.batch(first, size)).to(self.ranks.device)
+        ids = torch.from_numpy(self.batches.batch(first, size))
+        return ids.pin_memory() if self.ranks.device.type == "cuda" else ids
 
 
 def edits_from(values: Sequence[dict[str, Any]]) -> list[Edit]:

@@ -55,7 +55,7 @@ def fit(weights: Weights, model: LanguageModel) -> None:
     if problems:
         raise UsageError(
             f"{printable(weights.source)}: the weights do not fit the configured model: {some(problems)}; "
-            "leave out the keys of [model], data.context and data.tokenizer that differ"
+            f"leave out the keys of [model], data.context and data.tokenizer that differ{_unseen_shape(weights)}"
         )
     with torch.no_grad():
         for name, parameter in parameters.items():
@@ -89,6 +89,13 @@ def some(problems: list[str]) -> str:
     """The first problems and the number of others, in one line."""
     more = len(problems) - _MAX_NAMED
     return ", ".join(problems[:_MAX_NAMED]) + (f" and {more} more" if more > 0 else "")
+
+
+def _unseen_shape(weights: Weights) -> str:
+    """What else to do where the shape is in a pickle, which a configuration does not open."""
+    if weights.blueprint is None or not weights.source.endswith((".pt", ".pth")):
+        return ""
+    return f"; or name the folder that this makes, which gives its shape: plt-tui import {printable(weights.source)} -o DIR"
 
 
 def _other_meanings(saved: ModelSection, configured: ModelSection) -> list[str]:

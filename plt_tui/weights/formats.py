@@ -8,6 +8,8 @@ from __future__ import annotations
 import json
 import math
 import pickle
+import re
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,7 @@ MAX_JSON_NUMBERS = 20_000_000
 _SPECIAL = {"inf": 0x7F800000, "-inf": 0xFF800000, "nan": 0x7FC00000}
 """Bits of the float32 values for which JSON has no numbers; another NaN is "nan:" and its bits in hexadecimal."""
 _WORDS = {bits: word for word, bits in _SPECIAL.items()}
+_NO_TORCH_FILE = "not a file of torch.save; choose another file"
 
 
 def read_safetensors(path: Path) -> dict[str, Tensor]:
@@ -43,21 +46,36 @@ def write_safetensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mappi
 
 
 def read_torch(path: Path) -> dict[str, Any]:
-    """The dict in a file of `torch.save`. Raises: UsageError when it holds more than tensors and plain values; StorageError."""
+    """The dict in a file of `torch.save`.
+
+    Raises: UsageError when it holds more than tensors and plain values, or is no such file; StorageError when it is damaged.
+    """
     try:
-        value = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of torch's, about pickles that it then refuses
+            value = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        reason = printable(str(error).partition("\n")[0])[:200]
-        raise UsageError(
-            f"{_text(path)}: not tensors and plain values alone, so reading it could run code ({reason}); "
-            "save it again as safetensors where you trust it"
-        ) from None
-    except (OSError, RuntimeError, EOFError, ValueError, LookupError) as error:
+        raise _refused_pickle(path, str(error)) from None
+    except (EOFError, ValueError, LookupError):
+        raise UsageError(f"{_text(path)}: {_NO_TORCH_FILE}") from None
+    except (OSError, RuntimeError) as error:
         reason = printable(str(error).partition("\n")[0])[:200]
         raise StorageError(f"{_text(path)}: cannot be read as a file of torch.save: {reason}; choose another file") from None
     if not isinstance(value, dict):
         raise UsageError(f"{_text(path)}: expected a dict of tensors, found a {type(value).__name__}")
     return value
+
+
+def _refused_pickle(path: Path, reason: str) -> UsageError:
+    """What torch's long message comes to: the name that the file wants to call, or that it is none of torch's files."""
+    if "Unsupported operand" in reason:
+        return UsageError(f"{_text(path)}: {_NO_TORCH_FILE}")
+    name = re.search(r"GLOBAL (\S+)", reason)
+    named = f" ({printable(name[1])[:200]})" if name else ""
+    return UsageError(
+        f"{_text(path)}: not tensors and plain values alone, so reading it could run code{named}; "
+        "save it again as safetensors where you trust it"
+    )
 
 
 def write_torch(path: Path, content: Mapping[str, Any]) -> None:
@@ -71,7 +89,7 @@ def only_tensors(value: object, path: Path) -> dict[str, Tensor]:
         raise UsageError(f"{_text(path)}: expected a dict of tensors, found a {type(value).__name__}")
     for name, tensor in value.items():
         if not isinstance(name, str) or not isinstance(tensor, Tensor):
-            raise UsageError(f"{_text(path)}: not a dict of tensors: {shown(str(name))} is a {type(tensor).__name__}")
+            raise UsageError(f"{_text(path)}: not a dict of tensors: {shown(str(name))} is of type {type(tensor).__name__}")
     return dict(value)
 
 
@@ -81,7 +99,8 @@ def as_float32(tensors: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
         if tensor.dtype not in (torch.float32, torch.float16, torch.bfloat16):
             kind = str(tensor.dtype).removeprefix("torch.")
             raise UsageError(
-                f"{_text(path)}: {printable(name)} is {kind}; only float32, float16 and bfloat16 weights are supported"
+                f"{_text(path)}: {printable(name)} is {kind}; only float32, float16 and bfloat16 weights are supported; "
+                "convert it"
             )
     return {name: tensor.float().contiguous() for name, tensor in tensors.items()}
 

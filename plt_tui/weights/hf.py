@@ -24,6 +24,7 @@ from plt_tui.weights.formats import as_float32, only_tensors, read_safetensors, 
 from plt_tui.weights.tokenizers import library_json, token_text
 
 MODEL, INDEX, PICKLE = "model.safetensors", "model.safetensors.index.json", "pytorch_model.bin"
+_ACTION = "take both from the same model"
 
 
 def read_tensors(folder: Path, of: Blueprint) -> dict[str, Tensor]:
@@ -34,10 +35,12 @@ def read_tensors(folder: Path, of: Blueprint) -> dict[str, Tensor]:
     family = family_of(of.shape)
     found = as_float32(names.cleaned(family, _stored(folder), of.shape), folder)
     if of.shape.layers > len(found):  # said before a model of that many layers is laid out
-        raise UsageError(f"{_text(folder)}: {len(found)} tensors cannot be the {of.shape.layers} layers of its {HF_CONFIG}")
+        raise UsageError(
+            f"{_text(folder)}: {len(found)} tensors cannot be the {of.shape.layers} layers of its {HF_CONFIG}; {_ACTION}"
+        )
     problems = mismatches(found, names.to_hf(family, parameters_of(of), of.shape))
     if problems:
-        raise UsageError(f"{_text(folder)}: not the tensors that its {HF_CONFIG} describes: {some(problems)}")
+        raise UsageError(f"{_text(folder)}: not the tensors that its {HF_CONFIG} describes: {some(problems)}; {_ACTION}")
     return names.from_hf(family, found, of.shape)
 
 

@@ -1,6 +1,7 @@
 """`load`: the weights at a path, whatever their format, checked against the shape that comes with them.
 
-Writes nothing. Invariant: weights that come with a shape fit a model of that shape.
+Writes nothing. Invariant: weights that come with a shape fit a model of that shape, and a tokenizer that
+comes with them has its ids.
 """
 
 from __future__ import annotations
@@ -38,7 +39,8 @@ def load(path: str | Path) -> Weights:
         case "checkpoint":
             return _from_checkpoint(place)
         case "safetensors":
-            return _made(place.path, read_safetensors(place.path), read_header(place))
+            header = read_header(place)  # first: says of a file of another kind that it is one
+            return _made(place.path, read_safetensors(place.path), header)
         case "torch":
             return _from_torch(place.path)
         case "json":
@@ -55,7 +57,7 @@ def _from_hf(place: Place) -> Weights:
     if tokenizer is not None and (vocab_size := from_json(dict(tokenizer)).vocab_size) < made.vocab_size:
         tensors = hf.without_padding(tensors, vocab_size)
         made = Blueprint(shape=made.shape, context=made.context, vocab_size=vocab_size)
-    return Weights(source=str(place.path), tensors=tensors, blueprint=made, tokenizer=tokenizer)
+    return _of_one_model(Weights(source=str(place.path), tensors=tensors, blueprint=made, tokenizer=tokenizer))
 
 
 def _from_checkpoint(place: Place) -> Weights:
@@ -76,10 +78,8 @@ def _from_torch(path: Path) -> Weights:
         return _made(path, only_tensors(content, path), Header())
     header = our_header({**content, "tokenizer": None}, path)
     tokenizer = content.get("tokenizer")
-    if tokenizer is not None:
-        if not isinstance(tokenizer, Mapping):
-            raise UsageError(f"{_text(path)}: tokenizer: expected a dict, found a {type(tokenizer).__name__}")
-        from_json(dict(tokenizer))
+    if tokenizer is not None and not isinstance(tokenizer, Mapping):
+        raise UsageError(f"{_text(path)}: tokenizer: expected a dict, found a {type(tokenizer).__name__}")
     return _checked(path, only_tensors(content["model"], path), header.blueprint, tokenizer)
 
 
@@ -107,8 +107,23 @@ def _checked(path: Path, tensors: Mapping[str, Tensor], of: Blueprint | None, to
     if of is not None and of.shape.arch == "transformer":
         problems = mismatches(converted, parameters_of(of)) if of.shape.layers <= len(converted) else ["layers are missing"]
         if problems:
-            raise UsageError(f"{_text(path)}: not the tensors of the shape that it names: {some(problems)}")
-    return Weights(source=str(path), tensors=converted, blueprint=of, tokenizer=tokenizer)
+            raise UsageError(
+                f"{_text(path)}: not the tensors of the shape that it names: {some(problems)}; choose other weights"
+            )
+    return _of_one_model(Weights(source=str(path), tensors=converted, blueprint=of, tokenizer=tokenizer))
+
+
+def _of_one_model(weights: Weights) -> Weights:
+    """`weights`, whose tokenizer has the model's ids. Raises: UsageError when it has others; DataError when it is none."""
+    if weights.blueprint is None or weights.tokenizer is None:
+        return weights
+    ids, known = from_json(dict(weights.tokenizer)).vocab_size, weights.blueprint.vocab_size
+    if ids != known:
+        raise UsageError(
+            f"{printable(weights.source)}: its tokenizer has {ids} ids, but the model {known}; they do not belong together; "
+            "take both from the same model"
+        )
+    return weights
 
 
 def _tokenizer(header: Header) -> Mapping[str, Any] | None:

@@ -45,17 +45,17 @@ class Written:
     """What a user should know of the result."""
 
 
-def convert(source: str | Path, form: str, folder: Path) -> Written:
+def convert(source: str | Path, form: str, folder: Path, *, read: Callable[[str | Path], Weights] = load) -> Written:
     """Load the weights at `source` and write them to `folder`, which must not exist or be empty, in the format `form`.
 
-    Raises: UsageError, StorageError or DataError, as `load`; UsageError when the format cannot hold the model. Nothing is left
-    at `folder` then.
+    `read`: instead of `load`. Raises: UsageError, StorageError or DataError, as `load`; UsageError when the format cannot
+    hold the model. Nothing is left at `folder` then.
     """
     if form not in WRITERS:
         raise UsageError(f"--format {shown(form)}: unknown; known: {', '.join(WRITERS)}")
     folder = folder.absolute()
     _refuse_taken(folder)
-    weights = load(source)
+    weights = read(source)
     if weights.blueprint is None:
         raise UsageError(
             f"{printable(weights.source)}: tensors without their shape; name the file in train.init_from of a configuration "

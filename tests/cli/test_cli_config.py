@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -9,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from plt_tui.cli.config import first_config, summary
-from plt_tui.config.load import load
-from plt_tui.config.schema import RunConfig
+from plt_tui.config.blueprint import Blueprint, header
+from plt_tui.config.load import load, to_toml
+from plt_tui.config.schema import ModelSection, RunConfig
 from plt_tui.control.placement import Placement
 from plt_tui.data.sources import resolve
 from tests.cli.commands import Call
@@ -55,6 +57,24 @@ def test_init_writes_a_config_that_check_accepts(own_folder: Path, call: Call) -
     done = call("check", "b.toml")
     assert (done.exit_code, done.err) == (0, "")
     assert done.out.startswith("b.toml: no mistakes found\n")
+
+
+def test_check_finds_weights_of_another_shape(own_folder: Path, call: Call) -> None:
+    """Though their tensors are not read; and weights that are not there, even where everything they could fix is given."""
+    of = Blueprint(shape=ModelSection(layers=3), context=32, vocab_size=257)
+    (own_folder / "model.json").write_text(json.dumps(header(of, "byte")))
+    (own_folder / "a.toml").write_text('[train]\ninit_from = "."\n')
+    done = call("check", "a.toml")
+    assert (done.exit_code, done.err) == (0, "")
+    assert "3 layers, width 128, 4 heads, context 32 (begins with .)\n" in done.out
+    refused = call("check", "a.toml", "--set", "model.heads=2")
+    assert (refused.exit_code, refused.out) == (2, "")
+    assert "not the shape of .: model.heads is 2 instead of 4; leave these" in refused.err
+    (own_folder / "b.toml").write_text(to_toml(config_of("train.init_from=.")))
+    (own_folder / "model.json").unlink()
+    gone = call("check", "b.toml")
+    assert (gone.exit_code, gone.out) == (2, "")
+    assert ".: no weights" in gone.err
 
 
 def test_init_overwrites_nothing(own_folder: Path, call: Call) -> None:

@@ -102,6 +102,18 @@ def test_ids_without_text_have_no_bits_per_byte(id_run: RunFolder, call: Call, c
     assert "that is not the model's (ids, 300 ids)" in text.err
 
 
+def test_a_tokenizer_whose_file_has_gone_comes_from_the_checkpoint(make_run: MakeRun, call: Call, tmp_path: Path) -> None:
+    """A fine-tuned run whose first weights were deleted has the same numbers as before."""
+    first = make_run(tmp_path / "first", "data.tokenizer=bpe", "data.vocab_size=300")
+    convert(first.path, "safetensors", tmp_path / "out")
+    run = make_run(tmp_path / "second", f"data.tokenizer={tmp_path / 'out' / 'tokenizer.json'}")
+    before = numbers(call("eval", str(run.path), "--json"))
+    shutil.rmtree(tmp_path / "out")
+    again = call("eval", str(run.path), "--json")
+    assert numbers(again) == before
+    assert "has changed" not in again.err
+
+
 def test_a_corpus_that_has_changed_is_noticed(make_run: MakeRun, call: Call, tmp_path: Path) -> None:
     """Other held-out text is said; another vocabulary is refused."""
     corpus = tmp_path / "t.txt"

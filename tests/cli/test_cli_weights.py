@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from plt_tui.cli.weights import export, import_
 from plt_tui.config.load import to_toml
 from plt_tui.config.schema import ModelSection, RunConfig
-from plt_tui.errors import UsageError
+from plt_tui.errors import StorageError, UsageError
 from plt_tui.model.transformer import TransformerLM
 from plt_tui.weights.digest import weights_sha256
 from plt_tui.weights.read import load
@@ -65,6 +65,35 @@ def test_a_run_wins_over_a_folder_of_the_same_name(runs: Path, tmp_path: Path, m
     assert load(tmp_path / "out").tensors["norm.weight"][0] == 20
 
 
+@pytest.mark.parametrize("by", ["name", "path", "import"])
+def test_a_damaged_newest_checkpoint_is_passed_over_aloud(
+    by: str, runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As `generate` and `eval` do; the one that was asked for by its step is refused."""
+    newest = runs / "first" / "checkpoints" / "step-00000020" / "model.safetensors"
+    newest.write_bytes(newest.read_bytes()[:-1])
+    if by == "import":
+        import_(str(runs / "first"), tmp_path / "out")
+    else:
+        export("first" if by == "name" else str(runs / "first"), tmp_path / "out", directory=runs)
+    assert load(tmp_path / "out").tensors["norm.weight"][0] == 5
+    said = capsys.readouterr()
+    assert "passed over: " in said.err
+    assert "step-00000005" in said.out
+    with pytest.raises(StorageError, match="step-00000020"):
+        export("first", tmp_path / "again", step=20, directory=runs)
+    assert not (tmp_path / "again").exists()
+
+
+def test_a_configuration_beside_weights_makes_no_run_of_them(runs: Path, tmp_path: Path) -> None:
+    """Where somebody began a config.toml in the folder of an export."""
+    export("first", tmp_path / "out", directory=runs)
+    (tmp_path / "out" / "config.toml").write_text(to_toml(RunConfig()))
+    import_(str(tmp_path / "out"), tmp_path / "again")
+    export(str(tmp_path / "out"), tmp_path / "third", directory=runs)
+    assert load(tmp_path / "again").tensors["norm.weight"][0] == load(tmp_path / "third").tensors["norm.weight"][0] == 20
+
+
 def test_an_export_is_imported(runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Into a folder that a run can start from, and the next command is printed."""
     export("first", tmp_path / "hf", form="hf", directory=runs)
@@ -77,7 +106,8 @@ def test_an_export_is_imported(runs: Path, tmp_path: Path, capsys: pytest.Captur
     ("source", "step", "said"),
     [
         ("second", None, "no run 'second' under"),
-        ("first", 7, "--step 7: .*first has no such checkpoint; steps there: 5, 20"),
+        ("nowhere/first", None, "nowhere/first: there is nothing"),
+        ("first", 7, "--step 7: no such checkpoint of .*first; steps there: 5, 20"),
     ],
 )
 def test_what_is_not_there_is_named(source: str, step: int | None, said: str, runs: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -11,9 +12,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from plt_tui.config.blueprint import Blueprint, header
 from plt_tui.config.load import ENVIRONMENT, OPTIONS, Assignment, describe, from_toml, load, to_toml
 from plt_tui.config.presets import PRESETS, preset
-from plt_tui.config.schema import LARGEST, RunConfig
+from plt_tui.config.schema import LARGEST, ModelSection, RunConfig
 from plt_tui.errors import UsageError
 
 # Weakest first: what gives train.epochs, and the origin that it shows.
@@ -137,6 +139,37 @@ def test_a_preset_loses_to_what_is_given(folder):
     loaded = _load_file(text, sets=["model.preset=gpt2"])
     assert (loaded.config.model.layers, loaded.config.model.width) == (2, 768)
     assert loaded.origins["model.layers"] == "config.toml:3"
+
+
+def _weights(folder, **shape):
+    """A folder that says the shape of weights, which it does not hold."""
+    of = Blueprint(shape=ModelSection(**shape), context=32, vocab_size=257)
+    (folder / "weights").mkdir()
+    (folder / "weights" / "model.json").write_text(json.dumps(header(of, "byte")))
+
+
+def test_weights_give_the_shape_above_a_preset_and_below_what_is_given(folder):
+    """Given > weights > preset > default; what weights say nothing about comes from the preset."""
+    _weights(folder, layers=3, width=64, softcap=0.0)
+    loaded = _load_file('[train]\ninit_from = "weights"\n[model]\npreset = "depth:6"\nsoftcap = 5.0\n')
+    model = loaded.config.model
+    assert (model.layers, model.width, model.softcap) == (3, 64, 5.0)
+    assert (loaded.config.data.context, loaded.config.optim.name) == (32, "muon")
+    assert loaded.origins["model.layers"] == "weights weights"
+    assert loaded.origins["optim.name"] == "preset depth:6"
+    assert loaded.origins["model.softcap"] == "config.toml:5"
+    assert loaded.origins["model.dropout"] == "default"
+
+
+def test_weights_that_have_gone_are_not_missed_where_they_fix_nothing(folder):
+    """The configuration that a run has kept still loads; a new one says that they are not there."""
+    _weights(folder, layers=3, width=64)
+    kept = load(None, sets=["train.init_from=weights", "run.name=a"]).config
+    Path("kept.toml").write_text(to_toml(kept))
+    (folder / "weights" / "model.json").unlink()
+    assert load(Path("kept.toml"), sets=["train.steps=9"]).config.model == kept.model
+    with pytest.raises(UsageError, match="weights: no weights"):
+        load(None, sets=["train.init_from=weights"])
 
 
 def test_the_final_rate_follows_the_peak():

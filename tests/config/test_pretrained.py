@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from plt_tui.config.blueprint import FORMAT, Blueprint, from_header, header
-from plt_tui.config.pretrained import checkpoints, locate, pretrained_values
-from plt_tui.config.schema import ModelSection
+from plt_tui.config.pretrained import PRETRAINED_KEYS, checkpoints, locate, pretrained_values, refuse_unfit
+from plt_tui.config.schema import DataSection, ModelSection, RunConfig, TrainSection
 from plt_tui.errors import PltTuiError, UsageError
 
 HEADER = header(Blueprint(shape=ModelSection(layers=3), context=32, vocab_size=99), "byte")
@@ -111,6 +111,52 @@ def test_what_holds_no_weights_is_one_sentence(name: str, content: Any, said: st
     with pytest.raises(PltTuiError, match=said) as caught:
         pretrained_values(str(path))
     assert str(caught.value).isprintable()
+
+
+def test_all_that_weights_can_fix_is_known_without_them(tmp_path: Path) -> None:
+    """Whatever kind of tokenizer they have."""
+    found = set()
+    for kind in ("byte", None):
+        write(tmp_path / "model.json", {**HEADER, "tokenizer": kind})
+        found |= pretrained_values(str(tmp_path)).keys()
+    assert found == PRETRAINED_KEYS
+
+
+@pytest.mark.parametrize(
+    ("saved", "asked", "context", "said"),
+    [
+        ({}, {}, 64, None),
+        ({"position": "learned"}, {"position": "learned"}, 16, None),
+        (
+            {},
+            {"softcap": 3.0, "window": 9, "norm_eps": 1e-3, "rope_base": 5.0, "dropout": 0.5, "kv_heads": 4, "ffn": 512},
+            32,
+            None,
+        ),
+        ({}, {"heads": 2, "tie_embeddings": True}, 32, r"model\.heads is 2 instead of 4, model\.tie_embeddings is true"),
+        ({}, {"kv_heads": 2}, 32, r"model\.kv_heads is 2 instead of 4; leave these keys out"),
+        ({"ffn": 64}, {"ffn": 128}, 32, r"model\.ffn is 128 instead of 64"),
+        ({"position": "learned"}, {"position": "learned"}, 64, r"data\.context is 64 instead of 32"),
+        ({"arch": "mine"}, {"arch": "mine", "width": 64}, 32, None),
+        ({"arch": "mine"}, {}, 32, 'model.arch is text "transformer" instead of text "mine"'),
+    ],
+)
+def test_a_shape_that_weights_do_not_have_is_found_before_they_are_read(
+    saved: dict[str, Any], asked: dict[str, Any], context: int, said: str | None, tmp_path: Path
+) -> None:
+    """With both values; what may be changed for fine-tuning is let through."""
+    shape = ModelSection(layers=3, **saved)
+    write(tmp_path / "model.json", header(Blueprint(shape=shape, context=32, vocab_size=99), "byte"))
+    config = RunConfig(
+        train=TrainSection(init_from=str(tmp_path)),
+        data=DataSection(context=context),
+        model=ModelSection(**{"layers": 3, **asked}),
+    )
+    if said is None:
+        refuse_unfit(config)
+        return
+    with pytest.raises(UsageError, match=said):
+        refuse_unfit(config)
 
 
 @pytest.mark.parametrize("config", ["", "not toml", "checkpoint = 3", "[checkpoint]\ndir = 4"])

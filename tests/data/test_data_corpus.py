@@ -261,6 +261,26 @@ def test_folder_without_permission_is_named(unprivileged):
         path.parent.chmod(0o700)
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        (
+            "tokenizer.model",
+            b"\n\x0e\x00\xff\x80",
+            r"r.model: no text, so no tokenizer.json or \*.tiktoken file; .*tokenizer.json",
+        ),
+        ("folder/tokenizer.json", b"{}", r"folder is a folder; give .*folder/tokenizer.json"),
+        ("folder/other.json", b"{}", r"folder is a folder; give the tokenizer.json in it"),
+    ],
+)
+def test_a_tokenizer_that_is_none_is_told_from_a_corpus(tmp_path, name, content, message):
+    """Nobody is sent to convert a SentencePiece model with iconv; a folder as Hugging Face's leads to the file in it."""
+    text, tokenizer = write(tmp_path / "a.txt", "text"), write(tmp_path / name, content)
+    tokenizer = tokenizer if tokenizer.parent == tmp_path else tokenizer.parent
+    with pytest.raises(DataError, match=message):
+        check_corpus(DataSection(train=str(text), tokenizer=str(tokenizer)))
+
+
 def test_every_training_corpus_is_checked(tmp_path):
     """One of several that is missing is named, and so is one that holds something else than the first."""
     text, tokens = write(tmp_path / "a.txt", "text"), write(tmp_path / "b.bin", "1234")

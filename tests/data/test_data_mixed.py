@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from plt_tui.config.schema import DataSection
-from plt_tui.data import vocabulary
+from plt_tui.data import shards, vocabulary
 from plt_tui.data.cursor import EvalWindows, train_batches
 from plt_tui.data.packing import PAD
 from plt_tui.data.prepare import Dataset, prepare
@@ -46,6 +46,23 @@ def test_each_corpus_holds_out_its_end(folder):
     assert data.num_train_tokens == 6300
     assert data.bytes_per_token == 700 / 701
     assert EvalWindows(data.eval, 16).num_windows == 43
+
+
+def test_a_corpus_too_small_to_hold_out_anything_adds_no_end_of_text(folder):
+    """End-of-text stands between held-out documents, not where there is none, wherever the small corpus is in the list."""
+    (folder / "e.txt").write_text("e" * 18)
+    for names in (("e.txt", "d.txt", "a.txt"), ("d.txt", "e.txt", "a.txt"), ("d.txt", "a.txt", "e.txt")):
+        data, _ = run(folder, *names, eval_fraction=0.05)
+        assert (data.eval == END).sum() == 1
+        assert END not in (data.eval[0], data.eval[-1])
+
+
+def test_what_is_held_out_is_long_enough_or_not_whatever_the_cache_holds(folder):
+    """The tokens that count are those of the joined ends, prepared now or before."""
+    names, need = ("a.txt", "d.txt"), {"eval_fraction": 0.01}  # 40 tokens, end-of-text, 30 tokens
+    run(folder, *names, context=70, **need)
+    with pytest.raises(DataError, match=r"71 held out .* needs at least 72"):
+        run(folder, *names, context=71, **need)
 
 
 def test_corpora_are_found_in_the_cache(folder):
@@ -127,7 +144,7 @@ def test_packing_needs_documents(folder):
 
 def test_the_corpus_that_is_too_short_is_named(folder):
     """Of several, the first one that cannot fill a window."""
-    with pytest.raises(DataError, match=r"data.train \([^,]*c.txt\): too short: 48 tokens to train on and 202 held out"):
+    with pytest.raises(DataError, match=r"data.train \([^,]*c.txt\): too short: 48 tokens to train on and 203 held out"):
         run(folder, "a.txt", "c.txt", context=100)
 
 
@@ -143,6 +160,17 @@ def test_a_vocabulary_is_learned_from_all_corpora(folder):
     data, _ = run(folder, "a.txt", "d.txt", tokenizer="char")
     assert data.tokenizer.vocab_size == 3
     assert dtype_for(data.tokenizer.vocab_size) == data.train[1].dtype.str
+
+
+def test_a_vocabulary_is_learned_from_parts_of_a_long_document(folder, monkeypatch):
+    """The library holds many texts at once: none of them is long, and together they are the document."""
+    seen: list[str] = []
+    learn = vocabulary.train_char
+    monkeypatch.setattr(vocabulary, "train_char", lambda texts: (seen.extend(texts), learn(seen))[1])
+    (folder / "long.jsonl").write_text('{"text": "' + "some words " * 70_000 + '"}')
+    run(folder, "long.jsonl", tokenizer="char")
+    assert "".join(seen) == "some words " * 70_000
+    assert max(map(len, seen)) <= shards.LONGEST_PART
 
 
 def test_a_large_corpus_is_sampled_evenly_for_bpe(folder, monkeypatch):

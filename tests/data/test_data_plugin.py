@@ -134,6 +134,37 @@ def test_a_bad_plugin_is_named(run, tmp_path, name):
     assert not [path for path in tmp_path.glob("cache/tokens/*") if path.is_dir()]
 
 
+def test_a_plugin_file_may_define_dataclasses(tmp_path):
+    """With postponed annotations too, for which Python looks up the module of a class."""
+    path = tmp_path / "with_dataclass.py"
+    path.write_text(
+        "from __future__ import annotations\nfrom dataclasses import dataclass\n\n"
+        "@dataclass\nclass Options:\n    number: int = 3\n\nDATASETS = {'options': lambda argument: [str(Options())]}\n"
+    )
+    assert Plugins(files=(str(path),)).find("datasets", "options")("") == ["Options(number=3)"]
+
+
+def test_an_edited_plugin_file_is_executed_again(tmp_path):
+    """In a notebook: what is cached under the new content's name must be the new code's documents."""
+    path = tmp_path / "edited.py"
+    for text in ("first text", "other text, longer"):
+        path.write_text(f"DATASETS = {{'words': lambda argument: [{text!r} * 100]}}\n")
+        config = DataSection(train="plugin:words", context=16)
+        data = prepare(config, plugins=Plugins(files=(str(path),)), cache_dir=tmp_path / "cache")
+        assert data.tokenizer.decode(data.train[0]).startswith(text)
+
+
+def test_a_plugin_file_that_exits_or_is_gone_is_named(tmp_path):
+    """A script that was never meant to be imported does not end the command without a word."""
+    path = tmp_path / "script.py"
+    path.write_text("raise SystemExit(0)\n")
+    with pytest.raises(UsageError, match=r"--plugin .*script.py: cannot be imported: SystemExit: 0"):
+        Plugins(files=(str(path),)).find("datasets", "a")
+    path.unlink()
+    with pytest.raises(UsageError, match=r"--plugin .*script.py: cannot be read: No such file"):
+        Plugins(files=(str(path),)).find("datasets", "a")
+
+
 def test_an_unknown_plugin_is_a_usage_error(run):
     """The message lists what there is."""
     with pytest.raises(UsageError, match=r"no plug-in of the kind datasets is called 'wiki'; known: .*lines"):

@@ -352,6 +352,27 @@ def test_file_that_grows_while_it_is_read_is_refused(space):
     assert space.entries == []
 
 
+def test_tokenizer_file_that_changes_meanwhile_is_refused(space):
+    """Its tokens would be cached under the name of another vocabulary."""
+    tokenizer = Path(space.write("tokenizer.json", json.dumps(train_bpe([TEXT], 300).to_json())))
+    config = DataSection(train=space.write("a.txt", TEXT), tokenizer=str(tokenizer), context=16)
+    later = json.dumps(train_bpe([TEXT], 320).to_json())
+    with pytest.raises(DataError, match="a file changed while it was read"):
+        prepare(config, cache_dir=space.cache, on_progress=lambda *_: tokenizer.write_text(later) and None)
+    assert space.entries == []
+
+
+def test_a_full_disk_is_said_when_the_system_gives_no_reason(space, monkeypatch):
+    """Numpy's own error for a disk that is full has a text but no error number."""
+
+    def fail(*_: object) -> None:
+        raise OSError("100 requested and 0 written")
+
+    monkeypatch.setattr(np, "save", fail)
+    with pytest.raises(DataError, match=r"cannot keep prepared tokens in .*: 100 requested and 0 written; set PLT_TUI_CACHE"):
+        space.prepare(train=space.write("a.txt", TEXT), packing="best_fit")
+
+
 @pytest.mark.parametrize("blocked", ["cache", "cache/tokens"])
 def test_unusable_cache_folder_is_named(space, blocked):
     """A cache that cannot be written is said with its folder and the variable that moves it."""

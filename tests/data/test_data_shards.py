@@ -15,7 +15,7 @@ import pytest
 
 from plt_tui.config.schema import DataSection
 from plt_tui.data import progress, shards
-from plt_tui.data.corpus import Piece
+from plt_tui.data.corpus import Piece, split
 from plt_tui.data.prepare import Dataset, prepare
 from plt_tui.data.progress import Meter
 from plt_tui.data.shards import num_workers, piece_works, tokenise
@@ -116,6 +116,27 @@ def test_text_that_cannot_be_encoded_names_its_corpus(tmp_path):
         run(piece_works([Piece("xyz", True, 3)]), tmp_path / "t.bin", from_json({"kind": "char", "characters": "xy"}))
     with pytest.raises(DataError, match=r"data.train \(x\): token ids without a tokenizer"):
         run(piece_works([Piece("xyz", True, 3)]), tmp_path / "t.bin", IdTokenizer(300))
+
+
+@pytest.mark.parametrize("unit", ["x", "a line\n", "\n" + "é" * 300_000 + "\n\n"], ids=["no lines", "lines", "long lines"])
+def test_a_long_document_is_encoded_in_parts(tmp_path, monkeypatch, unit):
+    """However long it is, as a JSON line or a row may be: so memory stays flat. It stays one document."""
+    text, lengths = unit * (700_000 // len(unit)), []
+    encode = ByteTokenizer.encode
+    monkeypatch.setattr(ByteTokenizer, "encode", lambda self, part: (lengths.append(len(part)), encode(self, part))[1])
+    pieces = [Piece("before", True, 1), Piece(text, True, 2), Piece("behind", True, 3)]
+    assert run(piece_works(pieces), tmp_path / "train.bin", ManyWords()) == f"before{text}behind".encode()
+    assert max(lengths) <= shards.LONGEST_PART
+    assert run(piece_works(pieces), tmp_path / "other.bin") == expected(pieces, "|")
+
+
+def test_parts_of_a_document_end_with_lines():
+    """Words stay whole where there are lines, and the bytes are counted once."""
+    parts = list(split(Piece("one\ntwo\nlonger than it\n", True, 9), 8))
+    assert [part.text for part in parts] == ["one\ntwo\n", "longer t", "han it\n"]
+    assert [part.ends_document for part in parts] == [False, False, True]
+    assert [part.source_bytes for part in parts] == [9, 0, 0]
+    assert list(split(Piece("", True, 0), 8)) == [Piece("", True, 0)]
 
 
 def test_pieces_are_gathered_to_a_megabyte():

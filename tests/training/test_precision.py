@@ -1,14 +1,16 @@
 """fp16 and its loss scale: overflow costs a step, never a weight, and the scale is saved."""
 
 import math
+import os
 from pathlib import Path
 
 import pytest
 import torch
 
+from plt_tui.config.schema import TrainSection
 from plt_tui.data.prepare import Dataset
 from plt_tui.errors import NonFiniteLoss
-from plt_tui.training.precision import LossScale
+from plt_tui.training.precision import LossScale, set_math_modes
 from plt_tui.training.trainer import Trainer
 from tests.training.conftest import tiny
 
@@ -70,3 +72,33 @@ def test_deterministic_mode_is_set_for_the_process(dataset: Dataset) -> None:
     assert torch.are_deterministic_algorithms_enabled()
     Trainer(tiny(), dataset=dataset)
     assert not torch.are_deterministic_algorithms_enabled()
+
+
+def test_fp16_leaves_no_trace_of_its_scale_in_an_update(dataset: Dataset) -> None:
+    """Gradient norms are fp32's, and so is where plain gradient descent goes: Adam would hide a factor."""
+    sets = ("optim.name=sgd", "train.grad_clip=0.0", "optim.lr=0.1", "optim.min_lr=0.1")
+    half, full = Trainer(tiny("train.precision=fp16", *sets), dataset=dataset), Trainer(tiny(*sets), dataset=dataset)
+    half.loss_scale = LossScale(scale=2.0**8)
+    for step in range(3):
+        for trainer in (half, full):
+            trainer.accumulate()
+        assert half.update(half.hyper(step + 1)) == pytest.approx(full.update(full.hyper(step + 1)), rel=1e-2)
+    for mine, theirs in zip(half.model.parameters(), full.model.parameters(), strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=2e-2, atol=2e-3)
+
+
+def test_deterministic_gpus_are_given_what_torch_asks_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Scripts and `plt-tui eval` start no rank process that would set it; a value of the user's stays."""
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    before = torch.get_float32_matmul_precision()
+    try:
+        set_math_modes(TrainSection(deterministic=False), torch.device("cuda"))
+        assert "CUBLAS_WORKSPACE_CONFIG" not in os.environ
+        set_math_modes(TrainSection(deterministic=True), torch.device("cuda"))
+        assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
+        monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":16:8")
+        set_math_modes(TrainSection(deterministic=True), torch.device("cuda"))
+        assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":16:8"
+    finally:
+        set_math_modes(TrainSection(), torch.device("cpu"))
+        torch.set_float32_matmul_precision(before)

@@ -1,15 +1,19 @@
 """The trainer on its own: reference numerics, exact resume, targets, and what a checkpoint refuses."""
 
+import functools
+import json
 import math
 from pathlib import Path
 
 import pytest
 import torch
+from torch._dynamo import OptimizedModule
 from torch.nn import functional
 
 from plt_tui.config.hyper import Edit
 from plt_tui.data.prepare import Dataset
-from plt_tui.errors import DataError, NonFiniteLoss, UsageError
+from plt_tui.errors import DataError, NonFiniteLoss, StorageError, UsageError
+from plt_tui.plugins import Plugins
 from plt_tui.training.trainer import Trainer
 from tests.training.conftest import tiny
 
@@ -203,3 +207,112 @@ def test_samples_repeat_and_follow_the_prompt_knob(dataset: Dataset) -> None:
     assert trainer.sample("")[0] == ""
     trainer.edits = [Edit(id="p", step=0, name="prompt", value="Once")]
     assert trainer.sample()[0] == "Once"
+
+
+def test_an_epoch_is_counted_in_sequences_not_steps(dataset: Dataset, tmp_path: Path) -> None:
+    """After a resume with another batch size the pass still ends where the corpus does."""
+    sets = ("data.context=64", "train.epochs=2", "train.steps=0")
+    before = trainer_of(dataset, *sets, "train.batch_size=8")
+    for _ in range(5):
+        before.train_step()
+    after = trainer_of(dataset, *sets, "train.batch_size=64")
+    after.load_checkpoint(before.save_checkpoint(tmp_path))
+    after.train_epoch()
+    assert 0 <= after.sample_index - after.batches.samples_per_epoch < 64
+
+
+def test_a_target_in_tokens_does_not_move_with_the_padding(tmp_path: Path) -> None:
+    """Packed rows hold fewer tokens than their length: a resume must not find more steps left than there were."""
+    lines = [json.dumps({"text": "ab" * (number % 13 + 1)}) for number in range(300)]
+    (tmp_path / "documents.jsonl").write_text("\n".join(lines))
+    sets = (f"data.train={tmp_path / 'documents.jsonl'}", "data.packing=best_fit", "train.steps=0", "train.tokens=3000")
+    whole = Trainer(tiny(*sets))
+    for _ in range(whole.target_step // 2):
+        whole.train_step()
+    assert whole.tokens < whole.step * whole.tokens_per_step
+    resumed = Trainer(tiny(*sets))
+    assert resumed.load_checkpoint(whole.save_checkpoint(tmp_path)) == []
+    assert resumed.target_step == whole.target_step
+
+
+@pytest.mark.parametrize("name", ["adamw", "muon", "lion", "sgd"])
+def test_going_back_to_step_0_forgets_what_was_learned(dataset: Dataset, tmp_path: Path, name: str) -> None:
+    """A checkpoint before the first step holds no averages: those of the trainer that loads it must go too."""
+    trainer = trainer_of(dataset, f"optim.name={name}")
+    folder = trainer.save_checkpoint(tmp_path)
+    first = trainer.train()
+    weights = trainer.weights_sha256()
+    trainer.load_checkpoint(folder)
+    assert (trainer.train(), trainer.weights_sha256()) == (first, weights)
+
+
+def test_a_refused_checkpoint_changes_nothing(dataset: Dataset, tmp_path: Path) -> None:
+    """With another optimizer's state the weights are not loaded either."""
+    other = trainer_of(dataset, "optim.name=lion")
+    other.train_step()
+    folder = other.save_checkpoint(tmp_path)
+    trainer = trainer_of(dataset)
+    trainer.train_step()
+    before = trainer.weights_sha256()
+    with pytest.raises(StorageError, match=r"optim\.name=lion"):
+        trainer.load_checkpoint(folder)
+    assert (trainer.step, trainer.weights_sha256()) == (1, before)
+
+
+NOISY = """
+import torch
+from plt_tui.model.base import LanguageModel
+
+class Noisy(LanguageModel):
+    def __init__(self, shape, *, vocab_size, context, argument):
+        super().__init__(shape, vocab_size=vocab_size, context=context)
+        self.table = torch.nn.Embedding(vocab_size, vocab_size)
+        if argument:
+            self.added = torch.nn.Parameter(torch.zeros(3))
+        self.drop = torch.nn.Dropout(0.5)
+
+    def logits(self, ids):
+        return self.drop(self.table(ids))
+
+MODELS = {"noisy": Noisy}
+"""
+
+
+def test_a_plug_in_that_draws_numbers_resumes_to_the_same_bits(dataset: Dataset, tmp_path: Path) -> None:
+    """Its dropout follows from seed and step, though `model.dropout` says nothing of it."""
+    (tmp_path / "noisy.py").write_text(NOISY)
+    plugins = Plugins((str(tmp_path / "noisy.py"),))
+    whole = Trainer(tiny("model.arch=noisy"), dataset=dataset, plugins=plugins)
+    for _ in range(5):
+        whole.train_step()
+    folder = whole.save_checkpoint(tmp_path)
+    whole.train()
+    resumed = Trainer(tiny("model.arch=noisy"), dataset=dataset, plugins=plugins)
+    torch.manual_seed(99)
+    assert resumed.load_checkpoint(folder) == []
+    resumed.train()
+    assert resumed.weights_sha256() == whole.weights_sha256()
+
+
+def test_a_plug_in_that_changed_is_a_sentence(dataset: Dataset, tmp_path: Path) -> None:
+    """Its parameters are compared with the checkpoint's, which the configuration cannot do."""
+    (tmp_path / "noisy.py").write_text(NOISY)
+    (tmp_path / "later.py").write_text(NOISY.replace("if argument", "if not argument"))
+    before, trainer = (
+        Trainer(tiny("model.arch=noisy"), dataset=dataset, plugins=Plugins((str(tmp_path / name),)))
+        for name in ("noisy.py", "later.py")
+    )
+    folder = before.save_checkpoint(tmp_path)
+    with pytest.raises(UsageError, match="added is missing"):
+        trainer.load_checkpoint(folder)
+
+
+def test_train_compile_trains_the_compiled_model(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The key reaches torch.compile, and the losses are the eager ones but for rounding; recomputation may be on too."""
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="aot_eager", fullgraph=True))
+    trainer = trainer_of(dataset, "train.compile=true", "train.activation_checkpointing=true", "train.accumulate=2")
+    halves = trainer_of(dataset, "train.accumulate=2")
+    assert isinstance(trainer._replica, OptimizedModule)
+    assert not isinstance(halves._replica, OptimizedModule)
+    assert [trainer.train_step() for _ in range(3)] == pytest.approx([halves.train_step() for _ in range(3)], rel=1e-4)
+    assert trainer.evaluate().loss == pytest.approx(halves.evaluate().loss, rel=1e-4)

@@ -28,13 +28,11 @@ CHARACTERS = {"kind": "char", "characters": "\n !abcdeé漢"}
 
 
 @pytest.fixture
-def save(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+def save(tmp_path: Path) -> Any:
     """Writes weights to a new folder as `convert` does what it has loaded."""
 
     def save_as(weights: Weights, form: str, name: str = "out") -> Path:
-        with monkeypatch.context() as patch:
-            patch.setattr(write, "load", lambda source: weights)
-            convert("", form, tmp_path / name)
+        convert("", form, tmp_path / name, read=lambda _: weights)
         return tmp_path / name
 
     return save_as
@@ -96,6 +94,14 @@ def test_the_tokenizer_goes_along(kind: str, form: str, save: Any, tmp_path: Pat
         assert values["data.tokenizer"] == str(folder / "tokenizer.json")
         assert "data.vocab_size" not in values
         assert load_file(Path(values["data.tokenizer"])).encode(text).tolist() == wanted.tolist()
+
+
+@pytest.mark.parametrize("form", [*OUR_FORMATS, "hf"])
+def test_a_tokenizer_of_other_ids_is_refused(form: str, save: Any) -> None:
+    """Before anything is made of weights that could not be used: text would become ids that the model does not have."""
+    folder = save(weights_of(make_model(**GPT2, vocab_size=260), bpe().to_json()), form)
+    with pytest.raises(UsageError, match=r"its tokenizer has \d+ ids, but the model 260; .*; take both from the same"):
+        load(folder)
 
 
 def save_json(value: Any, path: Path) -> Path:
@@ -210,6 +216,17 @@ def test_what_does_not_fit_is_named_and_changes_nothing(keys: dict[str, Any], sa
     with pytest.raises(UsageError, match=said):
         fit(weights_of(make_model()), model)
     assert same_bits({name: value.detach() for name, value in model.named_parameters()}, before)
+
+
+def test_a_shape_inside_a_pickle_is_no_surprise(save: Any, tmp_path: Path) -> None:
+    """A configuration reads the header that our export puts beside it; for the file alone the message names the way."""
+    made = make_model(**GPT2)
+    folder = save(weights_of(made), "torch")
+    assert pretrained_values(str(folder / "model.pt")) == pretrained_values(str(folder))
+    (folder / "model.pt").rename(tmp_path / "alone.pt")
+    assert pretrained_values(str(tmp_path / "alone.pt")) == {}
+    with pytest.raises(UsageError, match=r"gives its shape: plt-tui import .*alone\.pt -o DIR$"):
+        fit(load(tmp_path / "alone.pt"), make_model())
 
 
 def test_what_may_be_changed_for_fine_tuning() -> None:

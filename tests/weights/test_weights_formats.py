@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -106,7 +107,7 @@ def test_a_pickle_with_code_is_refused_and_does_not_run(tmp_path: Path, capsys: 
     torch.save({"a": Evil()}, tmp_path / "a.pt")
     (tmp_path / "b.pt").write_bytes(pickle.dumps(Evil(), protocol=2))
     for name in ("a.pt", "b.pt"):
-        with pytest.raises(UsageError, match=f"{name}: .*could run code.*safetensors where you trust it"):
+        with pytest.raises(UsageError, match=rf"{name}: .*could run code \(\S*print\); save it again as safetensors"):
             formats.read_torch(tmp_path / name)
     assert capsys.readouterr().out == ""
 
@@ -119,9 +120,19 @@ def test_a_damaged_torch_file_is_one_sentence(content: bytes, tmp_path: Path) ->
         formats.read_torch(tmp_path / "a.pt")
 
 
+@pytest.mark.parametrize("content", [b"", b"no pickle", b"hello world", pickle.dumps({"a": 1}, protocol=4)])
+def test_a_file_that_is_none_of_torchs_is_called_so(content: bytes, tmp_path: Path) -> None:
+    """Without torch's advice to read it all the same, and without its warnings."""
+    (tmp_path / "a.pt").write_bytes(content)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(UsageError, match=r"a\.pt: not a file of torch\.save; choose another file$"):
+            formats.read_torch(tmp_path / "a.pt")
+
+
 @pytest.mark.parametrize(
     ("value", "said"),
-    [([1], "expected a dict of tensors, found a list"), ({"a": 1}, 'not a dict of tensors: text "a" is a int')],
+    [([1], "expected a dict of tensors, found a list"), ({"a": 1}, 'not a dict of tensors: text "a" is of type int')],
 )
 def test_a_torch_file_of_other_things_is_named(value: Any, said: str, tmp_path: Path) -> None:
     """With the type that was found."""

@@ -21,7 +21,6 @@ from plt_tui.data.tokenizer import ByteTokenizer, CharTokenizer, from_json, load
 from plt_tui.errors import UsageError
 from plt_tui.model.build import build_model
 from plt_tui.model.transformer import TransformerLM
-from plt_tui.weights import write
 from plt_tui.weights.bundle import Weights, fit
 from plt_tui.weights.read import load
 from plt_tui.weights.tokenizers import library_json
@@ -90,9 +89,7 @@ def imported(path: Path) -> TransformerLM:
 
 def exported(weights: Weights, folder: Path) -> Path:
     """An `hf` folder of `weights`."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(write, "load", lambda source: weights)
-        convert("", "hf", folder)
+    convert("", "hf", folder, read=lambda _: weights)
     return folder
 
 

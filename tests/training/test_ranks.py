@@ -1,0 +1,165 @@
+"""Several ranks in real processes: they add up to one, meet again, and share a group that is there already."""
+
+import json
+import multiprocessing
+import os
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from torch.distributed import TCPStore
+
+from plt_tui.config.schema import ParallelSection
+from plt_tui.errors import UsageError
+from plt_tui.plugins import Plugins
+from plt_tui.training.ranks import from_environment
+from plt_tui.training.trainer import Trainer
+from tests.training.conftest import tiny
+
+DEADLINE_S = 60.0
+STEPS = 4
+PADDED = ("optim.name=sgd", "optim.momentum=0.0", "train.grad_clip=0.0", "data.packing=best_fit", "parallel.device=cpu")
+"""Plain gradient descent: unlike Adam's and clipped ones, its updates show a gradient that is too large or too small."""
+
+
+def _rank(body: Callable[[Path], None], rank: int, port: int, folder: Path) -> None:
+    torch.set_num_threads(1)
+    os.environ.update(RANK=str(rank), WORLD_SIZE="2", LOCAL_RANK=str(rank), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+    os.environ.update(TORCHELASTIC_USE_AGENT_STORE="True", TORCHELASTIC_RESTART_COUNT="0", GLOO_SOCKET_IFNAME="lo")
+    body(folder)
+
+
+def on_two_ranks(body: Callable[[Path], None], folder: Path) -> None:
+    """Run `body(folder)` in two processes with torchrun's variables and, as there, a store that outlives their meetings."""
+    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    context = multiprocessing.get_context("spawn")
+    processes = [context.Process(target=_rank, args=(body, rank, store.port, folder)) for rank in range(2)]
+    for process in processes:
+        process.start()
+    try:
+        for process in processes:
+            process.join(DEADLINE_S)
+        assert [process.exitcode for process in processes] == [0, 0]
+    finally:
+        for process in processes:
+            process.kill()
+            process.join()
+            process.close()
+
+
+def documents(folder: Path) -> str:
+    """A corpus of documents of many lengths, so that packed rows are padded."""
+    lines = [json.dumps({"text": "ab" * (number % 13 + 1)}) for number in range(300)]
+    (folder / "documents.jsonl").write_text("\n".join(lines))
+    return f"data.train={folder / 'documents.jsonl'}"
+
+
+def trained(trainer: Trainer) -> dict[str, Tensor]:
+    """The rows that this rank saw in each step, the losses, the norms, and the weights at the end."""
+    rows, losses, norms = [], [], []
+    for _ in range(STEPS):
+        rows += [trainer._micro_batch(micro) for micro in range(trainer.config.train.accumulate)]
+        pending = trainer.ranks.post_sum([trainer.accumulate().loss])
+        norms.append(trainer.update(trainer.hyper(trainer.step + 1)))
+        losses.append(pending.wait()[0] / trainer.ranks.world_size)
+    weights = {name: parameter.detach() for name, parameter in trainer.model.named_parameters()}
+    return {"rows": torch.stack(rows), "losses": torch.tensor(losses), "norms": torch.tensor(norms), **weights}
+
+
+def _half(folder: Path) -> None:
+    with Trainer(tiny(*PADDED, documents(folder), "train.batch_size=2", "train.accumulate=2")) as trainer:
+        save_file(trained(trainer), folder / f"rank{trainer.ranks.rank}.safetensors")
+
+
+def test_one_rank_equals_two_with_half_the_batch_and_accumulation(tmp_path: Path) -> None:
+    """The same rows in the same order, and but for rounding the same losses, gradient norms and weights, padding and all."""
+    with Trainer(tiny(*PADDED, documents(tmp_path), "train.batch_size=8")) as trainer:
+        alone = trained(trainer)
+    assert (alone["rows"] == -1).any(dim=2).any()
+    on_two_ranks(_half, tmp_path)
+    halves = [load_file(tmp_path / f"rank{rank}.safetensors") for rank in range(2)]
+    rows = torch.stack([half.pop("rows").unflatten(0, (STEPS, 2)) for half in halves], dim=2)
+    assert torch.equal(rows.flatten(1, 3), alone.pop("rows"))
+    for name, expected in alone.items():
+        assert torch.equal(halves[0][name], halves[1][name]), name
+        torch.testing.assert_close(halves[0][name], expected, rtol=1e-4, atol=1e-6, msg=name)
+
+
+def _again_and_again(folder: Path) -> None:
+    config = tiny("parallel.device=cpu", documents(folder), "train.steps=2")
+    hashes = []
+    with Trainer(config) as first, Trainer(config) as beside:
+        for trainer in (first, beside):
+            trainer.train()
+            hashes.append(trainer.weights_sha256())
+    first.close()
+    with Trainer(config) as later:
+        later.train()
+        hashes.append(later.weights_sha256())
+    assert len(set(hashes)) == 1
+    (folder / f"rank{later.ranks.rank}.txt").write_text(hashes[0])
+
+
+def test_trainers_follow_each_other_and_live_side_by_side(tmp_path: Path) -> None:
+    """Two at once use one group, closing twice does no harm, and after the last was closed the ranks meet again."""
+    on_two_ranks(_again_and_again, tmp_path)
+    assert (tmp_path / "rank0.txt").read_text() == (tmp_path / "rank1.txt").read_text()
+
+
+def _first_step(folder: Path) -> None:
+    with Trainer(tiny("parallel.device=cpu", documents(folder))) as trainer:
+        until = time.perf_counter() + 0.1
+        while time.perf_counter() < until:  # a run looks for a checkpoint here
+            pass
+        started = time.perf_counter()
+        trainer.update((trainer.accumulate(), trainer.hyper(1))[1])
+        parts = trainer.clock.close()
+        assert sum(asdict(parts).values()) <= (time.perf_counter() - started) * 1e3
+
+
+def test_the_first_step_is_timed_from_its_own_start(tmp_path: Path) -> None:
+    """What was sent while the model was built is no part of it."""
+    on_two_ranks(_first_step, tmp_path)
+
+
+@pytest.mark.parametrize(("num_gpus", "said"), [(0, "sees no GPU"), (2, "cuda:2 was asked for, but this process sees 2 GPUs")])
+def test_more_ranks_than_gpus_is_a_sentence(monkeypatch: pytest.MonkeyPatch, num_gpus: int, said: str) -> None:
+    """The third rank of a machine with two GPUs says so, instead of torch's "invalid device ordinal"."""
+    monkeypatch.setenv("LOCAL_RANK", "2")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: num_gpus > 0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: num_gpus)
+    with pytest.raises(UsageError, match=said):
+        from_environment(ParallelSection(device="cuda"))
+
+
+UNUSED = """
+from plt_tui import LanguageModel
+from torch import nn
+
+class Spare(LanguageModel):
+    def __init__(self, shape, *, vocab_size, context, argument):
+        super().__init__(shape, vocab_size=vocab_size, context=context)
+        self.embedding, self.head = nn.Embedding(vocab_size, 8), nn.Linear(8, vocab_size)
+        self.spare = nn.Linear(8, 8)
+
+    def logits(self, ids):
+        return self.head(self.embedding(ids))
+
+MODELS = {"spare": Spare}
+"""
+
+
+def _train_spare(folder: Path) -> None:
+    with pytest.raises(UsageError, match=r"spare\.weight, spare\.bias take no part in the loss"):
+        Trainer(tiny("model.arch=spare", "parallel.device=cpu"), plugins=Plugins((str(folder / "spare.py"),)))
+
+
+def test_a_parameter_outside_the_loss_is_named(tmp_path: Path) -> None:
+    """A plug-in's model that several ranks cannot train is refused at the start, with the names."""
+    (tmp_path / "spare.py").write_text(UNUSED)
+    on_two_ranks(_train_spare, tmp_path)
