@@ -24,7 +24,7 @@ from plt_tui.plugins import Plugins
 from plt_tui.training.evaluate import EvalResult, evaluate
 from plt_tui.training.precision import set_math_modes
 from plt_tui.training.ranks import Ranks
-from plt_tui.weights.bundle import Weights, fit
+from plt_tui.weights.bundle import Weights, load_into
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +58,7 @@ def ready_model(weights: Weights, device: torch.device, plugins: Plugins) -> Rea
             "they do not belong together"
         )
     model = build_model(of.shape, vocab_size=of.vocab_size, context=of.context, seed=0, plugins=plugins)
-    fit(weights, model)
+    load_into(weights, model)
     with _sentence_when_full():
         model.to(device)
     return ReadyModel(model=model.eval(), tokenizer=tokenizer, device=device)

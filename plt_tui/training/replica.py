@@ -7,12 +7,13 @@ buckets stays, so the order of every sum over ranks is the same in every session
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING, cast
+from collections.abc import Callable, Iterator
+from typing import cast
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
+from torch.utils.hooks import RemovableHandle
 
 from plt_tui.config.schema import TrainSection
 from plt_tui.errors import UsageError
@@ -20,9 +21,6 @@ from plt_tui.model.base import LanguageModel
 from plt_tui.training.clock import StepClock
 from plt_tui.training.precision import autocast
 from plt_tui.training.ranks import Ranks
-
-if TYPE_CHECKING:
-    from torch._C._distributed_c10d import GradBucket
 
 
 def build_replica(model: LanguageModel, train: TrainSection, ranks: Ranks, clock: StepClock) -> nn.Module:
@@ -32,7 +30,7 @@ def build_replica(model: LanguageModel, train: TrainSection, ranks: Ranks, clock
     """
     module: nn.Module = model
     if train.compile:
-        module = cast("nn.Module", torch.compile(model))  # typed as a plain callable
+        module = cast("nn.Module", torch.compile(model, dynamic=False))  # typed as a plain callable
     if ranks.world_size == 1:
         return module
     on_gpu = ranks.device.type == "cuda"
@@ -44,9 +42,6 @@ def build_replica(model: LanguageModel, train: TrainSection, ranks: Ranks, clock
         # is 1.3 % faster at the quick start than DDP's default of several (docs/LOG.md, 2026-11-22).
         bucket_cap_mb=None if on_gpu else 1 + sum(p.numel() * p.element_size() for p in module.parameters()) // 2**20,
     )
-    if not on_gpu:
-        # A lambda, because DDP compares annotations with classes, and ours are strings.
-        replica.register_comm_hook(clock, lambda state, bucket: _timed_mean(state, bucket))
     _settle_buckets(replica, model, train, ranks, clock)
     return replica
 
@@ -56,16 +51,6 @@ def unsynchronised(replica: nn.Module) -> contextlib.AbstractContextManager[None
     if isinstance(replica, DistributedDataParallel):
         return replica.no_sync()
     return contextlib.nullcontext()
-
-
-def _timed_mean(clock: StepClock, bucket: GradBucket) -> torch.futures.Future[Tensor]:
-    """The mean of a bucket over all ranks; what follows until the backward pass ends is waiting."""
-    clock.mark("comm")
-    gradients = bucket.buffer().div_(dist.get_world_size())
-    work = dist.all_reduce(gradients, async_op=True)
-    assert work is not None
-    future: torch.futures.Future[list[Tensor]] = work.get_future()
-    return future.then(lambda done: done.value()[0])
 
 
 def _settle_buckets(
@@ -78,7 +63,7 @@ def _settle_buckets(
     """
     size = (train.batch_size, model.context)  # as in training: torch.compile sees one shape only
     ids = torch.zeros(size, dtype=torch.int64, device=ranks.device)
-    with autocast(train.precision, ranks.device):
+    with _order_of_gradients(model) as ready, autocast(train.precision, ranks.device):
         replica(ids, ids, torch.ones((), device=ranks.device)).backward()
     unused = [name for name, parameter in model.named_parameters() if parameter.requires_grad and parameter.grad is None]
     if unused:
@@ -87,4 +72,25 @@ def _settle_buckets(
             "train together then; use them, or give them requires_grad = False"
         )
     model.zero_grad(set_to_none=False)
-    clock.close()  # this pass is no part of the first step
+    if ranks.device.type != "cuda":
+        # The only bucket leaves when the last gradient is there; what follows until the backward pass ends is waiting.
+        _when_complete(ready[-1], lambda _: clock.mark("comm"))
+
+
+@contextlib.contextmanager
+def _order_of_gradients(model: LanguageModel) -> Iterator[list[Tensor]]:
+    """A list that fills with the parameters in the order in which a backward pass inside completes their gradients."""
+    ready: list[Tensor] = []
+    trained = (parameter for parameter in model.parameters() if parameter.requires_grad)
+    hooks = [_when_complete(parameter, ready.append) for parameter in trained]
+    try:
+        yield ready
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _when_complete(parameter: Tensor, tell: Callable[[Tensor], None]) -> RemovableHandle:
+    """Call `tell(parameter)` whenever a backward pass has completed its gradient."""
+    handle: RemovableHandle = parameter.register_post_accumulate_grad_hook(tell)  # type: ignore[no-untyped-call]  # torch's
+    return handle

@@ -34,7 +34,7 @@ from plt_tui.training.precision import UNSCALED, LossScale, autocast, set_math_m
 from plt_tui.training.ranks import Ranks, from_environment, leave
 from plt_tui.training.replica import build_replica, unsynchronised
 from plt_tui.training.seeds import stream_seed
-from plt_tui.weights.bundle import Weights, fit
+from plt_tui.weights.bundle import Weights, load_into
 from plt_tui.weights.digest import weights_sha256
 from plt_tui.weights.read import load
 
@@ -249,7 +249,7 @@ class Trainer:
     def init_weights(self) -> None:
         """Begin with the weights at `train.init_from`, where the config names any. Raises: UsageError, StorageError."""
         if self.config.train.init_from:
-            fit(load(self.config.train.init_from), self.model)
+            load_into(load(self.config.train.init_from), self.model)
 
     def snapshot(self, name: str = "") -> Snapshot:
         """A copy of everything that a resume needs; any rank may take it alone, all hold the same."""
@@ -276,7 +276,7 @@ class Trainer:
         snapshot = checkpoint.read(folder)
         refuse_mismatch(folder, snapshot.state, self._shape(), self.dataset.fingerprint)
         load_state_tensors(self.optimizer, self.model, snapshot.optimizer)  # first: it refuses more often, and changes nothing
-        fit(Weights(source=str(folder), tensors=snapshot.model), self.model)
+        load_into(Weights(source=str(folder), tensors=snapshot.model), self.model)
         self.step = snapshot.step
         self.sample_index = int(snapshot.state["sample_index"])
         self.tokens = int(snapshot.state["tokens"])

@@ -41,7 +41,7 @@ class Weights:
     """As `data.tokenizer.from_json` reads it."""
 
 
-def fit(weights: Weights, model: LanguageModel) -> None:
+def load_into(weights: Weights, model: LanguageModel) -> None:
     """Copy `weights` into `model`, whose configuration may ask for a shorter context than they were trained with.
 
     Raises: UsageError naming each thing that does not fit; the model is unchanged then.

@@ -21,7 +21,7 @@ from plt_tui.errors import UsageError
 from plt_tui.model import generate as model_generate
 from plt_tui.model.build import build_model
 from plt_tui.training import inference
-from plt_tui.weights.bundle import fit
+from plt_tui.weights.bundle import load_into
 from plt_tui.weights.read import load
 from plt_tui.weights.write import convert
 from tests.cli.commands import Call
@@ -49,7 +49,7 @@ def expected(run: RunFolder, step: int, prompt: str, **wishes: Any) -> list[int]
     assert weights.blueprint is not None
     of = weights.blueprint
     model = build_model(of.shape, vocab_size=of.vocab_size, context=of.context, seed=1)
-    fit(weights, model)
+    load_into(weights, model)
     return list(model_generate.generate(model, torch.tensor(list(prompt.encode())), stop_id=256, **wishes))
 
 

@@ -17,7 +17,7 @@ from plt_tui.config.schema import CheckpointSection, RunConfig
 from plt_tui.data.tokenizer import SubwordTokenizer, load_file, train_bpe
 from plt_tui.errors import StorageError, UsageError
 from plt_tui.weights import formats, write
-from plt_tui.weights.bundle import Weights, fit
+from plt_tui.weights.bundle import Weights, load_into
 from plt_tui.weights.digest import weights_sha256
 from plt_tui.weights.read import load
 from plt_tui.weights.write import convert
@@ -165,7 +165,7 @@ def test_weights_fit_the_model_they_came_from() -> None:
     with torch.no_grad():
         for parameter in other.parameters():
             parameter.zero_()
-    fit(weights_of(model), other)
+    load_into(weights_of(model), other)
     assert same_bits(
         {name: value.detach() for name, value in model.named_parameters()},
         {name: value.detach() for name, value in other.named_parameters()},
@@ -182,7 +182,7 @@ def test_tensors_alone_fit_a_model_of_the_same_sizes(tmp_path: Path) -> None:
         other = make_model()
         with torch.no_grad():
             other.norm.weight.zero_()  # type: ignore[union-attr, operator]
-        fit(load(tmp_path / name), other)
+        load_into(load(tmp_path / name), other)
         assert torch.equal(model.norm.weight, other.norm.weight)  # type: ignore[arg-type]
         with pytest.raises(UsageError, match=r"tensors without their shape; name the file in train\.init_from"):
             convert(tmp_path / name, "safetensors", tmp_path / "out")
@@ -191,11 +191,11 @@ def test_tensors_alone_fit_a_model_of_the_same_sizes(tmp_path: Path) -> None:
 def test_a_shorter_context_takes_the_first_positions() -> None:
     """Learned positions of later tokens are left out; a longer context has none to take."""
     long, short = make_model(**GPT2, context=12), make_model(**GPT2, context=5)
-    fit(weights_of(long), short)
+    load_into(weights_of(long), short)
     ids = torch.arange(5).unsqueeze(0)
     torch.testing.assert_close(short(ids), long(ids))
     with pytest.raises(UsageError, match=r"positions\.weight is 5 x 32 instead of 12 x 32"):
-        fit(weights_of(short), long)
+        load_into(weights_of(short), long)
 
 
 @pytest.mark.parametrize(
@@ -214,7 +214,7 @@ def test_what_does_not_fit_is_named_and_changes_nothing(keys: dict[str, Any], sa
     model = make_model(**keys)
     before = {name: value.detach().clone() for name, value in model.named_parameters()}
     with pytest.raises(UsageError, match=said):
-        fit(weights_of(make_model()), model)
+        load_into(weights_of(make_model()), model)
     assert same_bits({name: value.detach() for name, value in model.named_parameters()}, before)
 
 
@@ -226,12 +226,12 @@ def test_a_shape_inside_a_pickle_is_no_surprise(save: Any, tmp_path: Path) -> No
     (folder / "model.pt").rename(tmp_path / "alone.pt")
     assert pretrained_values(str(tmp_path / "alone.pt")) == {}
     with pytest.raises(UsageError, match=r"gives its shape: plt-tui import .*alone\.pt -o DIR$"):
-        fit(load(tmp_path / "alone.pt"), make_model())
+        load_into(load(tmp_path / "alone.pt"), make_model())
 
 
 def test_what_may_be_changed_for_fine_tuning() -> None:
     """Soft cap, window, epsilon, rotary base and dropout do not keep weights out."""
-    fit(
+    load_into(
         weights_of(make_model(kv_heads=4)),
         make_model(softcap=10.0, window=4, norm_eps=1e-6, rope_base=5e5, dropout=0.1, kv_heads=0),
     )

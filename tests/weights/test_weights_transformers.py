@@ -21,7 +21,7 @@ from plt_tui.data.tokenizer import ByteTokenizer, CharTokenizer, from_json, load
 from plt_tui.errors import UsageError
 from plt_tui.model.build import build_model
 from plt_tui.model.transformer import TransformerLM
-from plt_tui.weights.bundle import Weights, fit
+from plt_tui.weights.bundle import Weights, load_into
 from plt_tui.weights.read import load
 from plt_tui.weights.tokenizers import library_json
 from plt_tui.weights.write import convert
@@ -82,7 +82,7 @@ def imported(path: Path) -> TransformerLM:
         context=values["data.context"],
         seed=0,
     )
-    fit(weights, model)
+    load_into(weights, model)
     assert isinstance(model, TransformerLM)
     return model.eval()
 

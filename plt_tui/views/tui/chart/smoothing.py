@@ -15,6 +15,7 @@ from plt_tui.views.tui.chart.series import Floats
 LADDER = (0.0, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999)
 """Smoothing steps of the `smoother` and `rougher` actions: weight of the past, 0 is off."""
 
+_LARGEST = float(np.finfo(np.float64).max)
 _CHUNK = 64
 
 
@@ -55,7 +56,8 @@ class Ema:
         means = (inner + np.outer(before, self._decay)).reshape(-1)[: len(values)]
         biases = np.outer(self._bias * whole ** np.arange(chunks), self._decay).reshape(-1)[: len(values)]
         self._mean, self._bias = float(means[-1]), float(biases[-1])
-        debiased: Floats = means / (1.0 - biases)
+        with np.errstate(over="ignore"):  # of values next to the largest float: a mean is never larger, but its rounding is
+            debiased: Floats = np.clip(means / (1.0 - biases), -_LARGEST, _LARGEST)
         return debiased
 
 
