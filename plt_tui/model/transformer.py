@@ -125,5 +125,8 @@ class TransformerLM(LanguageModel):
 
 
 def _table(rows: int, width: int) -> nn.Embedding:
-    """An embedding without initial values: drawing them on the meta device makes torch import its compiler, which takes 1 s."""
-    return nn.Embedding(rows, width, _weight=torch.empty(rows, width))
+    """An embedding; on the meta device drawing its values would make torch import its compiler, which takes 1 s."""
+    table = nn.Embedding(rows, width, _weight=torch.empty(rows, width))
+    if not table.weight.is_meta:
+        table.reset_parameters()
+    return table

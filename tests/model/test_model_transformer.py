@@ -239,3 +239,15 @@ def test_planted_batch_is_learned_by_heart(name: str) -> None:
         loss.backward()
         optimizer.step()
     assert loss.item() < 0.01
+
+
+def test_a_model_made_by_hand_has_torchs_initial_values() -> None:
+    """Without `build_model` the tables are normal and the layers uniform, drawn from the global stream."""
+    torch.manual_seed(1)
+    model = TransformerLM(ModelSection.model_validate({**TINY, "position": "learned"}), vocab_size=300, context=64)
+    assert model.embedding.weight.std().item() == pytest.approx(1.0, abs=0.05)
+    assert model.positions is not None
+    assert model.positions.weight.std().item() == pytest.approx(1.0, abs=0.1)
+    torch.manual_seed(1)
+    again = TransformerLM(ModelSection.model_validate({**TINY, "position": "learned"}), vocab_size=300, context=64)
+    assert torch.equal(again.embedding.weight, model.embedding.weight)
