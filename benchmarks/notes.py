@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 NOTES: Mapping[str, str] = {
-    "first training step after `plt-tui run`, beyond torch's import": (
-        "both ranks import torch at once, on two cores that the hub needs too; alone the import takes 1.3 s"
+    "tokens/s against a bare torch DDP loop, 2 ranks, by median step": (
+        "measured alone, at 1fc4631; the ranks' own loop is 0.4 % behind the bare one in the same processes (docs/LOG.md)"
     ),
+    "tokens/s against a bare torch DDP loop, 2 ranks, by the whole time": "the same",
     "tokens/s with the UI attached, 200x60, against headless": (
-        "the eight windows spread from 0.962 to 1.032; the UI's own CPU is 0.9 % of two cores"
+        "the eight windows spread from 0.963 to 0.998; the UI's own CPU is 1.0 % of two cores"
     ),
 }
