@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from plt_tui.cli.echo import echo
-from plt_tui.cli.run import plugin_files
+from plt_tui.cli.run import PluginsOption, SetsOption, plugin_files
 from plt_tui.errors import StorageError, UsageError
 
 if TYPE_CHECKING:
@@ -22,12 +22,6 @@ if TYPE_CHECKING:
     from plt_tui.data.sources import Corpora, Source
     from plt_tui.plugins import Plugins
 
-SetsOption = Annotated[
-    list[str] | None, typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Any key of the config; repeatable.")
-]
-PluginsOption = Annotated[
-    list[Path] | None, typer.Option("--plugin", metavar="FILE", help="Python file with models or datasets; repeatable.")
-]
 _HEAD = """\
 # A configuration of plt-tui: every key, its meaning, what it accepts, and its default behind it. To change one, remove the "#"
 # before it; a key that stays a comment keeps its default, or what `model.preset` says.

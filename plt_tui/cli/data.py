@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from plt_tui.cli.config import PluginsOption, SetsOption, named_plugins, tail_text
+from plt_tui.cli.config import named_plugins, tail_text
 from plt_tui.cli.echo import echo, echo_json, until_the_reader_leaves
 from plt_tui.cli.progress import shown_progress
+from plt_tui.cli.run import PluginsOption, SetsOption
 
 if TYPE_CHECKING:
     from plt_tui.config.schema import RunConfig

@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from plt_tui.cli.attach import DEFAULT_DIR, DirOption
-from plt_tui.cli.config import PluginsOption, named_plugins
+from plt_tui.cli.config import named_plugins
 from plt_tui.cli.echo import echo, echo_json
+from plt_tui.cli.run import PluginsOption
 from plt_tui.cli.trained import (
     DeviceOption,
     StepOption,

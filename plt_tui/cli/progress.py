@@ -9,11 +9,12 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import typer
 
-Report = Callable[[str, float, float, str], None]
-"""Called with task, done, total (0: unknown) and unit; `data.prepare` calls it."""
+if TYPE_CHECKING:
+    from plt_tui.data.progress import Report
 
 NUM_LINES = 10
 """Lines of a task where nothing can be drawn over: one every tenth of it."""

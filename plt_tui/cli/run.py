@@ -28,6 +28,12 @@ if TYPE_CHECKING:
     from plt_tui.protocol.events import End
 
 _DEFAULT_STEM = "quickstart"
+SetsOption = Annotated[
+    list[str] | None, typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Any key of the config; repeatable.")
+]
+PluginsOption = Annotated[
+    list[Path] | None, typer.Option("--plugin", metavar="FILE", help="Python file with models or datasets; repeatable.")
+]
 
 
 def run(
@@ -39,9 +45,7 @@ def run(
         str | None,
         typer.Option(help="auto: go on from the newest good checkpoint; never: refuse an old folder; or a checkpoint."),
     ] = None,
-    sets: Annotated[
-        list[str] | None, typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Any key of the config; repeatable.")
-    ] = None,
+    sets: SetsOption = None,
     train_path: Annotated[str | None, typer.Option(help="Training corpus (data.train).")] = None,
     eval_path: Annotated[str | None, typer.Option(help="Held-out corpus (data.eval).")] = None,
     epochs: Annotated[str | None, typer.Option(help="Passes over the corpus (train.epochs).")] = None,
@@ -52,9 +56,7 @@ def run(
     checkpoint_dir: Annotated[str | None, typer.Option(help="Folder of the checkpoints (checkpoint.dir).")] = None,
     ranks: Annotated[str | None, typer.Option(help="Processes that train together (parallel.ranks).")] = None,
     name: Annotated[str | None, typer.Option(help="Name of the run (run.name).")] = None,
-    plugins: Annotated[
-        list[Path] | None, typer.Option("--plugin", metavar="FILE", help="Python file with models or datasets; repeatable.")
-    ] = None,
+    plugins: PluginsOption = None,
 ) -> None:
     """Train a model: in the terminal UI, or headless."""
     named = {

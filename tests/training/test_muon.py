@@ -1,7 +1,6 @@
 """Muon against straightforward references, and ranks that share its work."""
 
 import math
-import multiprocessing
 from pathlib import Path
 
 import pytest
@@ -13,12 +12,12 @@ from plt_tui.model.groups import Matrix
 from plt_tui.training import muon
 from plt_tui.training.muon import Muon, orthogonalised, pieces_of, share_out
 from plt_tui.training.ranks import Ranks, joined
+from tests.training.processes import run_two
 
 ALONE = Ranks(0, 1, torch.device("cpu"))
 STACKS = ((128, (128,)), (128, (64, 32, 32)), (128, (256,)), (128, (128,)))
 """Columns, and rows of the stacked matrices, of each parameter: squares, a stack of three, and a tall one."""
 SETTINGS = {"lr": 0.02, "momentum": 0.9, "weight_decay": 0.1}
-DEADLINE_S = 60.0
 
 
 def planted(place: int, columns: int, rows: tuple[int, ...]) -> Tensor:
@@ -125,19 +124,7 @@ def _rank(rank: int, folder: Path) -> None:
 def test_two_ranks_share_the_work_and_end_with_the_same_bits(tmp_path: Path) -> None:
     """Each rank orthogonalises about half; weights and momenta are equal on both, and those of one rank but for rounding."""
     assert len(share_out(pieces_of(matrices()), 2)) == 2
-    context = multiprocessing.get_context("spawn")
-    processes = [context.Process(target=_rank, args=(rank, tmp_path)) for rank in range(2)]
-    for process in processes:
-        process.start()
-    try:
-        for process in processes:
-            process.join(DEADLINE_S)
-        assert [process.exitcode for process in processes] == [0, 0]
-    finally:
-        for process in processes:
-            process.kill()
-            process.join()
-            process.close()
+    run_two(_rank, tmp_path)
     first, second = (load_file(tmp_path / f"rank{rank}.safetensors") for rank in range(2))
     alone = after(3, ALONE)
     for name, tensor in alone.items():

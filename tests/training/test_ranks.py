@@ -1,7 +1,6 @@
 """Several ranks in real processes: they add up to one, meet again, and share a group that is there already."""
 
 import json
-import multiprocessing
 import os
 import time
 from collections.abc import Callable
@@ -20,14 +19,14 @@ from plt_tui.plugins import Plugins
 from plt_tui.training.ranks import from_environment
 from plt_tui.training.trainer import Trainer
 from tests.training.conftest import tiny
+from tests.training.processes import run_two
 
-DEADLINE_S = 60.0
 STEPS = 4
 PADDED = ("optim.name=sgd", "optim.momentum=0.0", "train.grad_clip=0.0", "data.packing=best_fit", "parallel.device=cpu")
 """Plain gradient descent: unlike Adam's and clipped ones, its updates show a gradient that is too large or too small."""
 
 
-def _rank(body: Callable[[Path], None], rank: int, port: int, folder: Path) -> None:
+def _rank(rank: int, body: Callable[[Path], None], port: int, folder: Path) -> None:
     torch.set_num_threads(1)
     os.environ.update(RANK=str(rank), WORLD_SIZE="2", LOCAL_RANK=str(rank), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
     os.environ.update(TORCHELASTIC_USE_AGENT_STORE="True", TORCHELASTIC_RESTART_COUNT="0", GLOO_SOCKET_IFNAME="lo")
@@ -37,19 +36,7 @@ def _rank(body: Callable[[Path], None], rank: int, port: int, folder: Path) -> N
 def on_two_ranks(body: Callable[[Path], None], folder: Path) -> None:
     """Run `body(folder)` in two processes with torchrun's variables and, as there, a store that outlives their meetings."""
     store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
-    context = multiprocessing.get_context("spawn")
-    processes = [context.Process(target=_rank, args=(body, rank, store.port, folder)) for rank in range(2)]
-    for process in processes:
-        process.start()
-    try:
-        for process in processes:
-            process.join(DEADLINE_S)
-        assert [process.exitcode for process in processes] == [0, 0]
-    finally:
-        for process in processes:
-            process.kill()
-            process.join()
-            process.close()
+    run_two(_rank, body, store.port, folder)
 
 
 def documents(folder: Path) -> str:

@@ -231,10 +231,12 @@ def test_a_shape_inside_a_pickle_is_no_surprise(save: Any, tmp_path: Path) -> No
 
 def test_what_may_be_changed_for_fine_tuning() -> None:
     """Soft cap, window, epsilon, rotary base and dropout do not keep weights out."""
-    load_into(
-        weights_of(make_model(kv_heads=4)),
-        make_model(softcap=10.0, window=4, norm_eps=1e-6, rope_base=5e5, dropout=0.1, kv_heads=0),
-    )
+    source = make_model(kv_heads=4)
+    tuned = make_model(softcap=10.0, window=4, norm_eps=1e-6, rope_base=5e5, dropout=0.1, kv_heads=0)
+    with torch.no_grad():
+        tuned.norm.weight.fill_(7.0)
+    load_into(weights_of(source), tuned)
+    assert weights_sha256(dict(tuned.named_parameters())) == weights_sha256(dict(source.named_parameters()))
 
 
 def test_a_shape_that_the_tensors_do_not_have_is_refused(save: Any) -> None:
