@@ -90,6 +90,8 @@ class Trainer:
         """Global index of the next training sequence: the whole place in the data."""
         self.tokens = 0
         """Tokens predicted since step 0, padding left out."""
+        self._num_targets = 0
+        """Those of the batch whose gradients are held: with packing it takes a while to count them."""
         self.edits: list[Edit] = []
         self._draws = bool(config.model.dropout) or config.model.arch != OURS
         """Whether the model may draw random numbers: nobody knows what a plug-in's does."""
@@ -137,7 +139,7 @@ class Trainer:
         ranks nor that of micro-steps changes a gradient.
         """
         train, device = self.config.train, self.ranks.device
-        num_targets = self.batches.num_targets(self.sample_index, self.global_batch)
+        self._num_targets = num_targets = self.batches.num_targets(self.sample_index, self.global_batch)
         # DDP takes the mean over ranks: dividing by the share of one rank gives the mean over all tokens.
         normalizer = torch.tensor(num_targets / self.ranks.world_size, device=device)
         loss_sum = torch.zeros((), device=device)
@@ -184,7 +186,7 @@ class Trainer:
         if self.loss_scale is not UNSCALED:
             self.loss_scale = self.loss_scale.after(is_finite=math.isfinite(norm))
         self.optimizer.zero_grad(set_to_none=False)
-        self.tokens += self.batches.num_targets(self.sample_index, self.global_batch)
+        self.tokens += self._num_targets
         self.sample_index += self.global_batch
         self.step += 1
         self.clock.mark("other")
