@@ -10,6 +10,7 @@ Shapes: N = number of samples asked for, C = context.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import Any, Protocol
 
@@ -17,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from plt_tui.config.schema import DataSection
-from plt_tui.data.mixture import assign, block_counts
+from plt_tui.data.mixture import block_counts, mixture
 from plt_tui.data.packing import Packing, num_row_targets, row_tokens
 from plt_tui.data.prepare import Dataset
 from plt_tui.data.shuffle import U64, mix, permute, stream_keys
@@ -91,7 +92,7 @@ class RowSamples:
 
 
 class Batches:
-    """Training samples of one corpus, or of several mixed by weight, in the order that `seed` gives."""
+    """Training samples of one corpus, or of several mixed by weight, in the order that `seed` gives. Never changes."""
 
     def __init__(self, corpora: Sequence[Samples], seed: int, weights: Sequence[float] = ()) -> None:
         """`weights`: one for each corpus, in any scale; none: as many samples of each corpus as it has in an epoch.
@@ -99,14 +100,28 @@ class Batches:
         Raises: DataError when there are more corpora than can be mixed.
         """
         self._corpora = tuple(corpora)
-        self._seed = seed
-        self._counts = block_counts(weights or [corpus.samples_per_epoch for corpus in corpora])
+        self._mixture = mixture(weights, self._block_counts(weights), seed)
         self.samples_per_epoch = sum(corpus.samples_per_epoch for corpus in corpora)
         """As many samples as all corpora together have; `weights` decide how often each is seen by then."""
 
+    @property
+    def segments(self) -> tuple[tuple[int, tuple[float, ...]], ...]:
+        """The arguments of each `reweighted` that led here, in order: with them the same can be made again."""
+        return tuple((segment.first, segment.weights) for segment in self._mixture.segments[1:])
+
+    def reweighted(self, first: int, weights: Sequence[float]) -> Batches:
+        """The same samples before `first`, and from there on the corpora mixed by `weights`, as in the constructor.
+
+        Each corpus goes on with the samples that it has not given yet: in each of its epochs it gives every one once, as if the
+        weights had never changed. `first`: behind the one of the last call, or the same, which takes that call back.
+        """
+        changed = copy.copy(self)
+        changed._mixture = self._mixture.reweighted(first, weights, self._block_counts(weights))
+        return changed
+
     def batch(self, first: int, count: int) -> Ids:
         """Samples `first` to `first + count - 1` since the start of training: (N, C + 1), N >= 1; PAD fills short rows."""
-        parts = [(where, corpus.take(index)) for where, corpus, index in self._assigned(first, count)]
+        parts = [(where, corpus.take(index)) for where, corpus, index in self._by_corpus(first, count)]
         rows = np.empty((count, parts[0][1].shape[1]), dtype=np.int64)
         for where, samples in parts:
             rows[where] = samples
@@ -114,16 +129,27 @@ class Batches:
 
     def num_targets(self, first: int, count: int) -> int:
         """Targets in these samples that are no padding. Reads no tokens."""
-        return sum(corpus.num_targets(index) for _, corpus, index in self._assigned(first, count))
+        return sum(corpus.num_targets(index) for _, corpus, index in self._by_corpus(first, count))
 
-    def _assigned(self, first: int, count: int) -> list[tuple[npt.NDArray[np.intp], Samples, U64]]:
+    def sources(self, first: int, count: int) -> npt.NDArray[np.intp]:
+        """The number of the corpus that each of these samples is from, counted from 0: (N,)."""
+        return self._assigned(first, count)[0]
+
+    def _by_corpus(self, first: int, count: int) -> list[tuple[npt.NDArray[np.intp], Samples, U64]]:
         """For each corpus that gives some of these samples: their places in the batch, and their indices in the corpus."""
+        source, index = self._assigned(first, count)
+        places = [(np.flatnonzero(source == number), self._corpora[number]) for number in np.unique(source)]
+        return [(where, corpus, index[where]) for where, corpus in places]
+
+    def _assigned(self, first: int, count: int) -> tuple[npt.NDArray[np.intp], U64]:
+        """For each of these samples: the number of its corpus, and its index in that corpus; both (N,)."""
         index = np.arange(first, first + count, dtype=np.uint64)
-        if len(self._corpora) == 1:
-            return [(np.arange(count), self._corpora[0], index)]
-        source, own_index = assign(self._counts, self._seed, index)
-        places = [(np.flatnonzero(source == number), corpus) for number, corpus in enumerate(self._corpora)]
-        return [(where, corpus, own_index[where]) for where, corpus in places if len(where)]
+        if len(self._corpora) == 1:  # in its own order, whatever its weight
+            return np.zeros(count, dtype=np.intp), index
+        return self._mixture.assign(index)
+
+    def _block_counts(self, weights: Sequence[float]) -> tuple[int, ...]:
+        return block_counts(weights or [corpus.samples_per_epoch for corpus in self._corpora])
 
 
 class EvalWindows:

@@ -46,6 +46,17 @@ class LanguageModel(nn.Module):
         self.context = context
         self.checkpoint_blocks = False
         """Set by the trainer: compute activations again in the backward pass instead of keeping them, if the model can."""
+        # A tensor, because torch.compile would compile every number anew; not a buffer, because it is no part of the weights.
+        self._embedding_grad_scale = torch.ones((), dtype=torch.float64, device="cpu")
+
+    @property
+    def embedding_grad_scale(self) -> float:
+        """Set by the trainer: factor of the gradient that reaches the token embedding by its lookup, if the model can."""
+        return float(self._embedding_grad_scale)
+
+    @embedding_grad_scale.setter
+    def embedding_grad_scale(self, value: float) -> None:
+        self._embedding_grad_scale.fill_(value)
 
     def logits(self, ids: Tensor) -> Tensor:
         """(B, T, V) in any floating type. `ids`: int64 (B, T), T at most `context`."""

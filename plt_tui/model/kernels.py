@@ -1,8 +1,8 @@
-"""Two point-wise functions with their own backward pass, because torch composes them from many passes over memory.
+"""Point-wise functions with a backward pass of their own, because torch's are slower, or not those that are wanted.
 
 RMS normalisation and squared ReLU are memory-bound: on one CPU thread at float32 (8 x 128 x 128 activations, torch 2.13) the
-composites cost 380 and 830 us forward plus backward, these 240 and 260 us. Does not decide where they are used: `layers` does.
-Invariant: values and gradients equal the textbook formulas to rounding.
+composites cost 380 and 830 us forward plus backward, these 240 and 260 us. Does not decide where they are used: `layers` and
+`transformer` do. Invariant: values and gradients equal the textbook formulas to rounding.
 """
 
 from __future__ import annotations
@@ -49,6 +49,17 @@ class _SquaredRelu(torch.autograd.Function):
         return (grad * positive).mul_(2)
 
 
+class _ScaledGradient(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, factor: Tensor) -> Tensor:
+        ctx.save_for_backward(factor)
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        return grad * ctx.saved_tensors[0], None
+
+
 def rms_norm(x: Tensor, weight: Tensor | None, eps: float) -> Tensor:
     """Divide `x` by sqrt(mean(x^2) + eps) over the last axis, times `weight` (Zhang and Sennrich 2019, arXiv 1910.07467).
 
@@ -66,3 +77,16 @@ def squared_relu(x: Tensor) -> Tensor:
         return functional.relu(x).square()
     squared: Tensor = _SquaredRelu.apply(x)  # type: ignore[no-untyped-call]  # torch leaves it untyped
     return squared
+
+
+def scaled_gradient(x: Tensor, factor: Tensor) -> Tensor:
+    """`x` to the bit; the gradient that reaches it is multiplied by `factor`, a scalar on the CPU or where `x` is.
+
+    The gradient of factor * x + (1 - factor) * stop_gradient(x) (GLM-130B: Zeng et al. 2022, arXiv 2210.02414, section 2.1),
+    whose value differs from `x` in the last bits. torch.compile makes one pass of a sum that leaves finite values as they are.
+    """
+    if torch.compiler.is_compiling():
+        constant = x.detach()
+        return constant + (x - constant) * factor
+    same: Tensor = _ScaledGradient.apply(x, factor)  # type: ignore[no-untyped-call]  # torch leaves it untyped
+    return same

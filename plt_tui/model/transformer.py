@@ -17,6 +17,7 @@ from torch.utils.checkpoint import checkpoint
 
 from plt_tui.config.schema import ModelSection
 from plt_tui.model.base import LanguageModel
+from plt_tui.model.kernels import scaled_gradient
 from plt_tui.model.layers import (
     CausalSelfAttention,
     FeedForward,
@@ -85,7 +86,7 @@ class TransformerLM(LanguageModel):
         """What the output layer sees, (B, T, C). `past`: one per block; `ids` then follow the tokens it holds."""
         start, length = (past[0].length if past else 0), ids.shape[1]
         assert start + length <= self.context, f"{start + length} tokens in a context of {self.context}"
-        x = self.embedding(ids)
+        x = self._embedded(ids)
         if self.positions is not None:
             x = x + self.positions.weight[start : start + length]
         if self.shape.dropout:
@@ -114,6 +115,13 @@ class TransformerLM(LanguageModel):
     def output_parameters(self) -> list[nn.Parameter]:
         """The output layer's one matrix, which is the embedding when they are tied."""
         return list((self.embedding if self.head is None else self.head).parameters())
+
+    def _embedded(self, ids: Tensor) -> Tensor:
+        """The embedding's rows; a tied output layer's gradient does not pass through here, and is not scaled."""
+        rows: Tensor = self.embedding(ids)
+        # What is compiled is to stay as it is when the factor changes.
+        is_scaled = torch.is_grad_enabled() and (torch.compiler.is_compiling() or self.embedding_grad_scale != 1.0)
+        return scaled_gradient(rows, self._embedding_grad_scale) if is_scaled else rows
 
     def _output(self, hidden: Tensor) -> Tensor:
         return softcapped(functional.linear(hidden, self.output_weight), self.shape.softcap)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 from plt_tui.config.schema import DataSection
 from plt_tui.data import shards, vocabulary
 from plt_tui.data.cursor import EvalWindows, train_batches
+from plt_tui.data.mixture import BLOCK
 from plt_tui.data.packing import PAD
 from plt_tui.data.prepare import Dataset, prepare
 from plt_tui.data.sources import resolve
@@ -100,6 +102,22 @@ def test_batches_follow_the_weights(folder):
     assert np.count_nonzero(samples[:, 0] == ord("a")) == 256
     assert batches.samples_per_epoch == (3800 - 16) // 16 + (2850 - 16) // 16
     assert batches.num_targets(0, 10) == 160
+
+
+def test_packed_corpora_go_on_where_they_were_when_weights_change(folder):
+    """In the middle of a block: whole blocks later every row was seen as often as any other of its corpus, give or take one."""
+    for name, count in (("x.jsonl", 150), ("y.jsonl", 220)):
+        texts = [f"{name[0]} {number:03} {'z' * (number % 9)}" for number in range(count)]
+        (folder / name).write_text("".join(f'{{"text": "{text}"}}\n' for text in texts))
+    data, config = run(folder, "x.jsonl", "y.jsonl", weights=[1.0, 1.0], packing="best_fit")
+    changed = train_batches(data, config, seed=5).reweighted(137, (1.0, 4.0))
+    rows, source = changed.batch(0, 137 + 3 * BLOCK), changed.sources(0, 137 + 3 * BLOCK)
+    for number, packing in enumerate(data.packed):
+        seen = Counter(tuple(row) for row in rows[source == number].tolist())
+        assert len(seen) == packing.num_rows
+        assert max(seen.values()) - min(seen.values()) <= 1
+    across = changed.batch(130, 20)
+    assert changed.num_targets(130, 20) == int((across[:, 1:] != PAD).sum())
 
 
 def test_corpora_of_one_size_are_shuffled_apart(folder):

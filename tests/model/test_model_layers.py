@@ -69,6 +69,27 @@ def test_squared_relu_and_its_gradient_equal_the_formula() -> None:
     assert grad.tolist() == [0.0, 0.0, 0.0, 1.0, 6.0]
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_a_scaled_gradient_leaves_every_bit_of_the_value(dtype: torch.dtype) -> None:
+    """The value is the input, infinities and the sign of zero included; the gradient is multiplied, in the input's type."""
+    x = torch.tensor([0.1, -0.0, float("inf"), -3.7], dtype=dtype, requires_grad=True)
+    out = kernels.scaled_gradient(x, torch.tensor(0.3, dtype=torch.float64))
+    assert out.dtype == dtype
+    assert torch.equal(out.detach().view(torch.uint8), x.detach().view(torch.uint8))
+    (grad,) = torch.autograd.grad(out, x, torch.tensor([1.0, 2.0, -3.0, 0.7], dtype=dtype))
+    assert torch.equal(grad, torch.tensor([1.0, 2.0, -3.0, 0.7], dtype=dtype) * 0.3)
+
+
+@pytest.mark.parametrize("factor", [0.0, 0.1, 1.0])
+def test_a_scaled_gradient_is_that_of_the_papers_formula(factor: float) -> None:
+    """Value and gradient of factor x + (1 - factor) stop_gradient(x), in float64."""
+    x = _randn(3, 5, dtype=torch.float64).requires_grad_()
+    expected = factor * x + (1.0 - factor) * x.detach()
+    out = kernels.scaled_gradient(x, torch.tensor(factor, dtype=torch.float64))
+    torch.testing.assert_close(out, expected)
+    torch.testing.assert_close(_grads(out.square(), x), _grads(expected.square(), x))
+
+
 @pytest.mark.parametrize("bias", [True, False])
 def test_layer_norm_has_a_bias_only_if_asked(bias: bool) -> None:
     """`model.bias` decides over the bias of layer norms."""

@@ -130,6 +130,72 @@ def test_compiling_changes_nothing_beyond_rounding(name: str, checkpoint: bool) 
         torch.testing.assert_close(parameter.grad, grad, rtol=1e-3, atol=1e-5)
 
 
+def _named_grads(model: TransformerLM, scale: float, *, checkpoint: bool = False) -> tuple[Tensor, dict[str, Tensor]]:
+    model.embedding_grad_scale = scale
+    model.checkpoint_blocks = checkpoint
+    model.zero_grad()
+    loss = model(_ids(2, CONTEXT), _ids(2, CONTEXT, seed=1))
+    loss.backward()
+    return loss.detach(), {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+
+
+@pytest.mark.parametrize("checkpoint", [False, True])
+@pytest.mark.parametrize("scale", [0.0, 0.1])
+def test_only_the_embeddings_gradient_is_scaled(scale: float, checkpoint: bool) -> None:
+    """The loss and every other gradient keep their bits, learned positions included, also with recomputed blocks."""
+    model = _model(ModelSection.model_validate({**model_preset("gpt2"), **TINY, "tie_embeddings": False}))
+    plain_loss, plain = _named_grads(model, 1.0)
+    loss, grads = _named_grads(model, scale, checkpoint=checkpoint)
+    assert torch.equal(loss, plain_loss)
+    torch.testing.assert_close(grads.pop("embedding.weight"), scale * plain.pop("embedding.weight"), rtol=1e-5, atol=1e-8)
+    assert grads.keys() == plain.keys() > {"positions.weight", "head.weight"}
+    assert all(torch.equal(grads[name], plain[name]) for name in grads)
+
+
+def test_a_tied_output_layer_keeps_its_gradient() -> None:
+    """In float64: the gradient of the shared matrix is that of the output layer, plus the scaled one of the lookup."""
+    tied = _model(ModelSection(**TINY, tie_embeddings=True)).double()
+    apart = _model(ModelSection(**TINY)).double()
+    assert apart.head is not None
+    apart.load_state_dict({**tied.state_dict(), "head.weight": tied.embedding.weight})
+    parts = _named_grads(apart, 1.0)[1]
+    shared = _named_grads(tied, 0.1)[1]["embedding.weight"]
+    torch.testing.assert_close(shared, 0.1 * parts["embedding.weight"] + parts["head.weight"])
+
+
+def test_a_compiled_model_follows_the_embeddings_factor_without_being_compiled_again() -> None:
+    """More values than torch compiles a function for: each scales the gradient, and none changes the loss."""
+    model = _model(SHAPES["default"])
+    plain_loss, plain = _named_grads(model, 1.0)
+    graphs: list[object] = []
+
+    def backend(graph: torch.fx.GraphModule, _: object) -> object:
+        graphs.append(graph)
+        return graph.forward
+
+    compiled = torch.compile(model, backend=backend, fullgraph=True, dynamic=False)
+    for scale in torch.linspace(0.0, 1.0, 12).tolist():
+        model.embedding_grad_scale = scale
+        model.zero_grad()
+        loss = compiled(_ids(2, CONTEXT), _ids(2, CONTEXT, seed=1))
+        loss.backward()
+        torch.testing.assert_close(loss.detach(), plain_loss)
+        torch.testing.assert_close(model.embedding.weight.grad, scale * plain["embedding.weight"], rtol=1e-3, atol=1e-6)
+    assert len(graphs) == 1
+
+
+def test_the_embeddings_factor_is_no_part_of_the_weights() -> None:
+    """It reads back as it was set, and neither state nor a forward pass without gradients knows of it."""
+    model = _model(SHAPES["default"])
+    before = model.state_dict().keys()
+    plain = model(_ids(2, 5)).detach()
+    model.embedding_grad_scale = 0.1
+    assert model.embedding_grad_scale == 0.1
+    assert model.state_dict().keys() == before
+    with torch.no_grad():
+        assert torch.equal(model(_ids(2, 5)), plain)
+
+
 def test_order_matters_unless_positions_are_off() -> None:
     """Swapping two earlier tokens changes the last logits of one block exactly when positions enter."""
     for position, matters in (("rope", True), ("learned", True), ("none", False)):
