@@ -18,7 +18,17 @@ from benchmarks.machine import head_line
 from benchmarks.notes import NOTES
 from benchmarks.table import Row, render, write_between
 
-BENCHMARKS = ("start", "throughput", "ui_overhead", "latency", "checkpoint_stall", "time_to_loss", "chart", "hub_memory")
+BENCHMARKS = (
+    "start",
+    "throughput",
+    "agreement",
+    "ui_overhead",
+    "latency",
+    "checkpoint_stall",
+    "time_to_loss",
+    "chart",
+    "hub_memory",
+)
 """Modules with a `measure`, in the order of the table."""
 README = Path(__file__).with_name("README.md")
 

@@ -21,7 +21,8 @@ import plt_tui.server.http
 import plt_tui.server.unix  # noqa: F401  (all of them for their weight: what `serve_run` imports)
 from plt_tui.config.schema import RunConfig
 from plt_tui.control.feed import LOG_LINES, Feed
-from plt_tui.protocol.events import Checkpoint, Eval, Event, Logs, Run, Sample, Step, encode
+from plt_tui.protocol.events import Checkpoint, Eval, Event, Logs, Run, Sample, Step
+from plt_tui.protocol.framing import encode
 from plt_tui.server.stream import Reader
 
 LOG_TEXT = "a line of a rank's log, as long as one that a library writes when it has something to say"

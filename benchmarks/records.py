@@ -11,7 +11,8 @@ import os
 from collections.abc import Sequence
 
 from plt_tui.control.folder import RunFolder
-from plt_tui.protocol.events import Checkpoint, Step, decode_lines
+from plt_tui.protocol.events import Checkpoint, Step
+from plt_tui.protocol.framing import decode_lines
 
 TAIL_BYTES = 4096
 

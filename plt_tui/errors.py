@@ -10,6 +10,7 @@ and the next action.
      |-- StorageError         5   a checkpoint or the run folder cannot be written or read
      |-- RunInUse             6   another process holds the run folder
      |-- DataError            7   data missing, unusable or changed
+     |-- ReplayDiffers        8   a step computed again has other bits
      `-- HubUnreachable       1   nobody answers on the run's socket
 """
 
@@ -56,6 +57,12 @@ class DataError(PltTuiError):
     """A corpus or tokenizer is missing, empty, too short, undecodable, or not the one the run started with."""
 
     exit_code = 7
+
+
+class ReplayDiffers(PltTuiError):
+    """A step or the final weights, computed again from the record or after a resume, have other bits."""
+
+    exit_code = 8
 
 
 class HubUnreachable(PltTuiError):

@@ -1,9 +1,10 @@
-"""`plt-tui ctl`: the verbs of a live run from a shell or a script."""
+"""`plt-tui ctl`: the verbs of a live run from a shell or a script, and what they would do."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -13,46 +14,80 @@ from plt_tui.cli.echo import echo, echo_json
 from plt_tui.errors import HubUnreachable, UsageError
 
 if TYPE_CHECKING:
+    from plt_tui.config.schema import RunConfig
     from plt_tui.control.folder import RunFolder
+    from plt_tui.control.state import RunState
     from plt_tui.protocol.commands import Command
     from plt_tui.protocol.events import CommandStatus
+    from plt_tui.views.client import HubClient
 
 
 _PROSE = ("note", "sample")
 """Verbs whose words need no quotes."""
+_EXAMPLES = "Such as: set lr 3e-4, set lr 0.5 scale, set batch_size 4 keep, checkpoint best, rewind 400 skip 30."
 
 
 def ctl(
     run: RunArgument,
     verb: Annotated[
-        str, typer.Argument(metavar="COMMAND", help="pause, resume, set, undo, checkpoint, eval, sample, stop, note.")
+        str,
+        typer.Argument(
+            metavar="COMMAND", help="pause, resume, set, undo, checkpoint, eval, sample, rewind, hibernate, stop, note."
+        ),
     ],
-    args: Annotated[list[str] | None, typer.Argument(help="Such as: set lr 3e-4, set lr 0.5 scale, checkpoint best.")] = None,
+    args: Annotated[list[str] | None, typer.Argument(help=_EXAMPLES)] = None,
     now: Annotated[bool, typer.Option("--now", help="With stop: end without saving.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the acknowledgement as JSON.")] = False,
+    preview: Annotated[
+        bool, typer.Option("--preview", help="With set, undo and rewind: tell what it would do, and send nothing.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the acknowledgement, or the preview, as JSON.")] = False,
     timeout_s: Annotated[float, typer.Option("--timeout", help="Seconds to wait for the acknowledgement.")] = 120.0,
     directory: DirOption = DEFAULT_DIR,
 ) -> None:
     """Send a command to a live run and wait until it is in force."""
     from plt_tui.control.folder import find_run
     from plt_tui.protocol.commands import new_command
-    from plt_tui.protocol.events import to_json
+    from plt_tui.protocol.framing import to_json
 
     command = new_command(verb, _named_args(verb, args or [], now=now), actor=f"ctl {user_at_host()}")
     folder = find_run(directory, run)
+    if preview:
+        _show_preview(folder, command, as_json=as_json)
+        return
     status = asyncio.run(_send(folder, command, timeout_s))
     if as_json:
         echo_json(to_json(status))
     elif status.status == "applied":
-        echo(describe(status))
+        echo(describe(status, folder.name))
     if status.status == "refused":
         raise UsageError(f"{status.name} refused: {status.reason}")
 
 
-def describe(status: CommandStatus) -> str:
-    """An applied command in one line."""
-    what = f"set {status.args['name']} {status.reason}" if status.name == "set" else f"{status.name} {status.reason}"
+def describe(status: CommandStatus, run: str) -> str:
+    """An applied command in one line; `run`: the name of the run."""
+    match status.name:
+        case "rewind":
+            return _rewound(status)
+        case "hibernate":
+            return f"hibernated at step {status.step}; plt-tui ctl {run} resume brings it back"
+        case "set":
+            what = f"set {status.args['name']} {status.reason}"
+        case _:
+            what = f"{status.name} {status.reason}"
     return f"{what.strip()}: in force at step {status.step}"
+
+
+def _rewound(status: CommandStatus) -> str:
+    """Where the run is again, what became a branch, and what is left out."""
+    from plt_tui.protocol.commands import rewind_of
+
+    _, skip = rewind_of(status.args)
+    told = [f"rewind: at step {status.step} again"]
+    if isinstance(status.before, int) and status.before > status.step:
+        told.append(f"steps {status.step + 1} to {status.before} are a branch")
+    if skip:
+        told.append(f"{skip} {'batch' if skip == 1 else 'batches'} left out")
+    return "; ".join([*told, status.reason] if status.reason else told)
 
 
 def _named_args(verb: str, values: Sequence[str], *, now: bool) -> dict[str, Any]:
@@ -64,6 +99,10 @@ def _named_args(verb: str, values: Sequence[str], *, now: bool) -> dict[str, Any
     names = [name for name in VERBS[verb].args if name != "now"]
     if verb in _PROSE and values:
         values = [" ".join(values)]
+    if verb == "rewind" and list(values[1:2]) == ["skip"]:  # as people say it: rewind 400 skip 30
+        if len(values) == 2:
+            raise UsageError("rewind: how many batches to skip? such as: rewind 400 skip 30")
+        values = [values[0], *values[2:]]
     if len(values) > len(names):
         raise UsageError(f"{verb} takes at most {len(names)} arguments ({', '.join(names) or 'none'}), not {len(values)}")
     named: dict[str, Any] = dict(zip(names, values, strict=False))
@@ -72,14 +111,71 @@ def _named_args(verb: str, values: Sequence[str], *, now: bool) -> dict[str, Any
     return named
 
 
-async def _send(folder: RunFolder, command: Command, timeout_s: float) -> CommandStatus:
-    from plt_tui.views.client import HubClient, run_command
+def _show_preview(folder: RunFolder, command: Command, *, as_json: bool) -> None:
+    """Print what `command` would do now. Raises: UsageError when the run would refuse it, or there is nothing to preview."""
+    from plt_tui.config.load import from_toml
+
+    if command.name not in ("set", "undo", "rewind"):
+        raise UsageError(f"{command.name}: nothing to preview; --preview goes with set, undo and rewind")
+    config = from_toml(folder.config.read_text())
+    numbers, lines = foreseen(command.name, command.args, config, asyncio.run(_live_state(folder, command.actor)))
+    if as_json:
+        echo_json(numbers)
+    else:
+        echo("\n".join(lines))
+
+
+def foreseen(verb: str, args: Mapping[str, Any], config: RunConfig, state: RunState) -> tuple[dict[str, Any], list[str]]:
+    """What `set`, `undo` or `rewind` would do: as JSON values, and as lines for people.
+
+    Raises: UsageError when the run would refuse it.
+    """
+    from dataclasses import asdict
+
+    from plt_tui.protocol.commands import rewind_of
+    from plt_tui.views.preview import lines, preview, set_edit, to_numbers, undo_edit
+    from plt_tui.views.rewind import places, plan_return
+
+    if verb == "rewind":
+        planned = plan_return(state, places(state, config.checkpoint.keep), *rewind_of(args))
+        return asdict(planned), [planned.words]
+    is_undo = verb == "undo"
+    edit = undo_edit(state, args.get("edit")) if is_undo else set_edit(config, state, **args)
+    seen = preview(config, state, edit)
+    return to_numbers(seen), lines(seen)
+
+
+@asynccontextmanager
+async def _client(folder: RunFolder, actor: str, *, readonly: bool = False) -> AsyncIterator[HubClient]:
+    """A connection to the hub of a live run. Raises: HubUnreachable."""
+    from plt_tui.views.client import HubClient
 
     socket = await live_socket(folder)
     if socket is None:
         raise HubUnreachable(f"{folder.name} is not running; resume it: plt-tui run --resume auto --name {folder.name}")
-    client = await HubClient.connect(socket, actor=command.actor, deadline_s=2.0)
+    client = await HubClient.connect(socket, actor=actor, readonly=readonly, deadline_s=2.0)
     try:
-        return await run_command(client, command, timeout_s)
+        yield client
     finally:
         await client.close()
+
+
+async def _send(folder: RunFolder, command: Command, timeout_s: float) -> CommandStatus:
+    from plt_tui.views.client import run_command
+
+    async with _client(folder, command.actor) as client:
+        return await run_command(client, command, timeout_s)
+
+
+async def _live_state(folder: RunFolder, actor: str) -> RunState:
+    """What the hub knows of the run now. Raises: HubUnreachable."""
+    from plt_tui.control.state import RunState, apply
+    from plt_tui.protocol.events import CaughtUp
+
+    state = RunState()
+    async with _client(folder, actor, readonly=True) as client:
+        async for event in client.events():
+            if isinstance(event, CaughtUp):
+                return state
+            state = apply(state, event)
+    raise HubUnreachable(f"the hub of {folder.name} ended before it had told where the run is")

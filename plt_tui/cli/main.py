@@ -20,6 +20,8 @@ from plt_tui.cli.ctl import ctl
 from plt_tui.cli.echo import echo, until_the_reader_leaves
 from plt_tui.cli.evaluate import eval_
 from plt_tui.cli.generate import generate
+from plt_tui.cli.replay import replay, verify_resume
+from plt_tui.cli.report import report
 from plt_tui.cli.run import run
 from plt_tui.cli.runs import logs, ls, show
 from plt_tui.cli.weights import export, import_
@@ -51,8 +53,8 @@ def _options(
     """Launch, watch, steer and resume language-model training from a terminal."""
 
 
-for command in (run, attach, ls, show, logs, ctl, generate, eval_, export, import_, check, init):
-    app.command(command.__name__.strip("_"))(until_the_reader_leaves(command))
+for command in (run, attach, ls, show, logs, ctl, replay, verify_resume, report, generate, eval_, export, import_, check, init):
+    app.command(command.__name__.strip("_").replace("_", "-"))(until_the_reader_leaves(command))
 app.add_typer(data.app)
 
 

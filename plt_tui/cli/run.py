@@ -128,7 +128,7 @@ def _prepare(request: _Request) -> _Prepared:
     old = RunFolder(runs_dir / name) if name else None
     if old is not None and old.exists:
         loaded = _load(request, request.config or old.config, weights=lambda _: _kept_values(old))
-        loaded = replace(loaded, config=_with_kept_tokenizer(loaded.config, old))
+        loaded = replace(loaded, config=with_kept_tokenizer(loaded.config, old))
     else:
         loaded = _load(request, request.config)
         refuse_unfit(loaded.config)
@@ -164,7 +164,7 @@ def _refuse_other_past(folder: RunFolder, config: RunConfig) -> None:
 
     if not folder.exists:
         return
-    old = _with_kept_tokenizer(load(folder.config, weights=lambda _: {}).config, folder)
+    old = with_kept_tokenizer(load(folder.config, weights=lambda _: {}).config, folder)
     changes = changed_past(old, config)
     if not changes or not folder.has_past(checkpoint_root(old, folder.path)):
         return
@@ -173,7 +173,7 @@ def _refuse_other_past(folder: RunFolder, config: RunConfig) -> None:
     raise kind(f"{folder.path} was trained with other settings ({words}); take them back, or choose another --name")
 
 
-def _with_kept_tokenizer(config: RunConfig, folder: RunFolder) -> RunConfig:
+def with_kept_tokenizer(config: RunConfig, folder: RunFolder) -> RunConfig:
     """`config` with the run's own copy of its tokenizer, where the file that it names has gone with its first weights."""
     from plt_tui.data.sources import TRAINED_TOKENIZERS
 

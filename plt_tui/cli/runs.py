@@ -11,7 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from plt_tui.cli.attach import DEFAULT_DIR, DirOption, RunArgument, source_of
+from plt_tui.cli.batch import show_batch, spike_text, spikes_by_branch
+from plt_tui.cli.config import named_plugins
 from plt_tui.cli.echo import echo, echo_json
+from plt_tui.cli.run import PluginsOption
 from plt_tui.errors import UsageError
 
 if TYPE_CHECKING:
@@ -20,6 +23,8 @@ if TYPE_CHECKING:
 
 FOLLOW_S = 0.25
 """Seconds between two looks at growing log files."""
+SHOWN_SPIKES = 10
+"""Spikes that `show` tells of."""
 
 
 def ls(
@@ -41,11 +46,16 @@ def ls(
 
 def show(
     run: Annotated[str | None, typer.Argument(metavar="[RUN]", help="A run; may be left out with --config.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object; with --batch one array.")] = False,
     config: Annotated[bool, typer.Option("--config", help="The configuration and where every value came from.")] = False,
+    batch: Annotated[
+        int | None, typer.Option("--batch", metavar="STEP", min=1, help="The texts that this step trained on.")
+    ] = None,
+    branch: Annotated[int, typer.Option("--branch", min=0, help="With --batch: on this branch; 0: where the run is.")] = 0,
+    plugins: PluginsOption = None,
     directory: DirOption = DEFAULT_DIR,
 ) -> None:
-    """Show one run: state, numbers, ranks, checkpoints."""
+    """Show one run: state, numbers, ranks, branches, spikes; or the texts of one step."""
     from plt_tui.control.folder import find_run
     from plt_tui.control.summary import summary
 
@@ -54,12 +64,17 @@ def show(
         return
     if run is None:
         raise UsageError("show: which run? see plt-tui ls; without a run only --config is possible")
+    if branch and batch is None:
+        raise UsageError(f"--branch {branch}: of which step? give --batch STEP too")
     folder = find_run(directory, run)
+    if batch is not None:
+        show_batch(folder, batch, branch, named_plugins(plugins), as_json=as_json)
+        return
     row = summary(asyncio.run(_state(folder)), folder.name)
     if as_json:
         echo_json(row)
     else:
-        echo(_lines(row))
+        echo(_lines(row, _spike_lines(folder)))
 
 
 def logs(
@@ -151,8 +166,36 @@ def _cells(row: dict[str, Any]) -> tuple[str, ...]:
     )
 
 
-def _lines(row: dict[str, Any]) -> str:
+def _lines(row: dict[str, Any], spikes: list[str]) -> str:
+    """Every number of a run in a line of its own, and every branch and spike too. `spikes`: in words."""
     from plt_tui.protocol.text import safe_line
 
-    shown = {key: json.dumps(value) if isinstance(value, dict | list) else safe_line(str(value)) for key, value in row.items()}
-    return "\n".join(f"{key:<16} {value}" for key, value in shown.items())
+    own = {"branches": [_branch_text(left) for left in row["branches"]], "spikes": spikes}
+    lines: list[str] = []
+    for key, value in row.items():
+        plain = json.dumps(value) if isinstance(value, dict | list) else safe_line(str(value))
+        lines.extend(f"{key:<16} {text}" for text in own.get(key) or [plain])
+    return "\n".join(lines)
+
+
+def _branch_text(left: dict[str, Any]) -> str:
+    from plt_tui.protocol.text import safe_line
+
+    skipped = f", {left['skip']} batches left out instead" if left["skip"] else ""
+    return f"{left['number']}: steps {left['first']} to {left['last']}, left by {safe_line(left['actor'])}{skipped}"
+
+
+def _spike_lines(folder: RunFolder) -> list[str]:
+    """The newest spikes, each with the command that shows its batch."""
+    from plt_tui.control.record import read_journal
+
+    lines = spikes_by_branch(read_journal(folder))
+    # A spike that several lines share is shown on the one that the run is on, else on the first of its branches.
+    options = {
+        spike: f" --branch {branch}" if branch else "" for branch, spikes in reversed([*enumerate(lines)]) for spike in spikes
+    }
+    newest = sorted(options, key=lambda spike: spike.seq)[-SHOWN_SPIKES:]
+    hidden = len(options) - len(newest)
+    earlier = [f"{hidden} earlier ones, in {folder.journal.name}"] if hidden else []
+    shown = [f"{spike_text(spike)}; plt-tui show {folder.name} --batch {spike.step}{options[spike]}" for spike in newest]
+    return [*earlier, *shown]

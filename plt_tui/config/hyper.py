@@ -7,118 +7,76 @@ update. Invariant: the same config and edits give the same floats in every proce
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Any
 
+from plt_tui.config.edits import Edit, EditMode, live_edits, skipped_batches
+from plt_tui.config.knobs import KNOBS
 from plt_tui.config.schema import OptimSection, RunConfig
 from plt_tui.errors import UsageError
 
-LrMode = Literal["set", "scale", "replan"]
-LR_MODES: tuple[LrMode, ...] = ("set", "scale", "replan")
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Edit:
-    """One applied `set` or `undo`: governs every step from `step` on until another edit or an undo of `id`."""
+class Layout:
+    """How one rank's share of a global batch is cut."""
 
-    id: str
-    step: int
-    name: str
-    """A knob of KNOBS, or "undo"."""
-    value: Any
-    """The knob's new value; for "undo" the id of the edit that is taken back."""
-    mode: LrMode = "set"
-    """lr only. set: hold `value`; scale: multiply the curve by `value`; replan: continue to `value` at the last step."""
+    batch_size: int
+    """Sequences per rank and micro-step."""
+    accumulate: int
+    """Micro-steps per optimizer step."""
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Knob:
-    """A value that can change while the run trains."""
-
-    section: str
-    key: str
-    help: str
-    parse: Callable[[object], Any]
+    @property
+    def sequences(self) -> int:
+        """Sequences per rank and optimizer step."""
+        return self.batch_size * self.accumulate
 
 
-def _number(low: float, high: float) -> Callable[[object], float]:
-    def parse(value: object) -> float:
-        try:
-            number = float(value)  # type: ignore[arg-type]  # anything else raises, which is the point
-        except (TypeError, ValueError, OverflowError):
-            raise UsageError(f"{value!r} is not a number") from None
-        if isinstance(value, bool) or not low <= number <= high:  # also false for NaN
-            raise UsageError(f"{value} is outside {low:g} to {high:g}")
-        return number
-
-    return parse
+def layout_at(config: RunConfig, edits: Sequence[Edit], step: int) -> Layout:
+    """The layout in force at `step`."""
+    layout = Layout(batch_size=config.train.batch_size, accumulate=config.train.accumulate)
+    for edit in live_edits(edits, step):
+        if edit.name in ("batch_size", "accumulate"):
+            layout = _laid_out(layout, edit.name, edit.value)
+    return layout
 
 
-def _steps(value: object) -> int:
-    number = _number(0, 10**9)(value)
-    if number != int(number):
-        raise UsageError(f"{value} is not a whole number of steps")
-    return int(number)
+def _laid_out(layout: Layout, name: str, value: Any) -> Layout:
+    if isinstance(value, list | tuple):  # both were given, so that the global batch stays
+        return Layout(batch_size=value[0], accumulate=value[1])
+    return replace(layout, **{name: int(value)})
 
 
-def _betas(value: object) -> tuple[float, float]:
-    parts = value.split(",") if isinstance(value, str) else value
-    if not isinstance(parts, list | tuple) or len(parts) != 2:
-        raise UsageError(f"{value!r}: give two numbers, such as 0.9,0.95")
-    first, second = (_number(0.0, 0.999999)(part) for part in parts)
-    return first, second
+def samples_taken(config: RunConfig, edits: Sequence[Edit], world_size: int, first: int, stop: int) -> int:
+    """Sequences that `world_size` ranks train on, or leave out, in the steps `first` to `stop - 1`.
 
-
-def _text(value: object) -> str:
-    if not isinstance(value, str) or len(value) > 1000:
-        raise UsageError("give a text of at most 1000 characters")
-    return value
-
-
-KNOBS: Mapping[str, Knob] = {
-    "lr": Knob(section="optim", key="lr", help="learning rate, 0 to 10", parse=_number(0.0, 10.0)),
-    "grad_clip": Knob(section="train", key="grad_clip", help="largest gradient norm, 0: off", parse=_number(0.0, 1e6)),
-    "weight_decay": Knob(section="optim", key="weight_decay", help="0 to 10", parse=_number(0.0, 10.0)),
-    "betas": Knob(section="optim", key="betas", help="two numbers below 1, such as 0.9,0.95", parse=_betas),
-    "eval_every": Knob(section="eval", key="every", help="steps between evaluations, 0: off", parse=_steps),
-    "checkpoint_every": Knob(section="checkpoint", key="every", help="steps between checkpoints, 0: off", parse=_steps),
-    "sample_every": Knob(section="sample", key="every", help="steps between samples, 0: off", parse=_steps),
-    "prompt": Knob(section="sample", key="prompt", help="text that samples continue", parse=_text),
-    "temperature": Knob(section="sample", key="temperature", help="of samples, 0 to 10", parse=_number(0.0, 10.0)),
-}
-
-_LR_FACTOR = Knob(section="optim", key="lr", help="factor of the learning rate, 0 to 1000", parse=_number(0.0, 1000.0))
-
-
-def check_edit(name: object, value: object, mode: object = "set") -> tuple[str, Any, LrMode]:
-    """The knob's name, its parsed value and the mode.
-
-    Raises: UsageError naming the knob, the value seen and the allowed range.
+    Takes as long as there are edits, however many steps.
     """
-    knob = KNOBS.get(str(name))
-    if knob is None:
-        raise UsageError(f"unknown knob {name!r}; known: {', '.join(KNOBS)}")
-    checked_mode = next((known for known in LR_MODES if known == mode), None)
-    if checked_mode is None or (checked_mode != "set" and name != "lr"):
-        raise UsageError(f"{name}: unknown mode {mode!r}; lr knows {', '.join(LR_MODES)}, the others only set")
-    try:
-        parsed = _LR_FACTOR.parse(value) if checked_mode == "scale" else knob.parse(value)
-    except UsageError as error:
-        raise UsageError(f"{name}: {error} ({_LR_FACTOR.help if checked_mode == 'scale' else knob.help})") from None
-    return str(name), parsed, checked_mode
+    marks = sorted({first, stop, *(edit.step for edit in edits if first < edit.step < stop)})
+    return sum(
+        (skipped_batches(edits, start) + after - start) * layout_at(config, edits, start).sequences * world_size
+        for start, after in pairwise(marks)
+    )
 
 
-def live_edits(edits: Sequence[Edit], step: int) -> list[Edit]:
-    """The edits in force at `step`, in the order in which they were applied, undone ones left out."""
-    undone = {edit.value for edit in edits if edit.name == "undo" and edit.step <= step}
-    return [edit for edit in edits if edit.step <= step and edit.name != "undo" and edit.id not in undone]
+def fitted(config: RunConfig, edits: Sequence[Edit], step: int, name: str, value: Any, mode: EditMode) -> Any:
+    """The value that an edit of this run holds, which `check_edit` has found in range; in force from `step` on.
 
-
-def last_edit(edits: Sequence[Edit]) -> Edit | None:
-    """The edit that a plain `undo` takes back."""
-    alive = live_edits(edits, max((edit.step for edit in edits), default=0))
-    return alive[-1] if alive else None
+    Raises: UsageError when it does not fit this run, with what would.
+    """
+    if name == "weights" and len(value) != len(config.data.corpora):
+        raise UsageError(f"weights: {len(value)} numbers for {len(config.data.corpora)} corpora; give one for each")
+    if name == "embedding_grad_scale" and config.model.arch != "transformer":
+        raise UsageError(f"embedding_grad_scale: a plug-in's model ({config.model.arch}) has no such factor")
+    if mode != "keep" or isinstance(value, list | tuple):
+        return value
+    sequences = layout_at(config, edits, step).sequences
+    if sequences % value:
+        allowed = ", ".join(str(n) for n in range(1, sequences + 1) if sequences % n == 0)
+        raise UsageError(f"{name}: {value} does not divide the {sequences} sequences per rank and step; allowed: {allowed}")
+    other = sequences // value
+    return (value, other) if name == "batch_size" else (other, value)
 
 
 def base_lr(optim: OptimSection, total_steps: int, step: int) -> float:
@@ -153,6 +111,8 @@ def lr_at(optim: OptimSection, total_steps: int, edits: Sequence[Edit], step: in
 
 def value_at(config: RunConfig, edits: Sequence[Edit], name: str, step: int) -> Any:
     """The value of any knob but lr in force at `step`."""
+    if name in ("batch_size", "accumulate"):
+        return getattr(layout_at(config, edits, step), name)
     knob = KNOBS[name]
     value = getattr(getattr(config, knob.section), knob.key)
     for edit in live_edits(edits, step):

@@ -187,6 +187,8 @@ class TrainSection(Section):
     """Micro-steps per optimizer step."""
     grad_clip: float = Field(default=1.0, ge=0.0)
     """Largest global gradient norm; 0: no clipping."""
+    embedding_grad_scale: float = Field(default=1.0, ge=0.0, le=1.0)
+    """Factor of the gradient that reaches the token embedding by its lookup; GLM-130B trained stably with 0.1."""
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     """fp32, or autocast to bf16 or fp16 (with loss scaling) over fp32 master weights."""
     tf32: bool = True
@@ -286,6 +288,38 @@ class CheckpointSection(Section):
     """Newest checkpoints to keep; named ones are always kept."""
     dir: str = ""
     """Folder of the checkpoints; empty: `checkpoints` in the run folder."""
+    recent: Interval = 4
+    """States kept in memory beside those on disk, for a rewind; 0: none."""
+    recent_every: PositiveInt = 25
+    """Steps between them."""
+    recent_mb: PositiveInt = 512
+    """Most memory that they may take on each rank, in MiB; as many are kept as fit."""
+
+
+class GuardSection(Section):
+    """What happens by itself when a step goes wrong. All ranks decide alike, and every act is recorded."""
+
+    non_finite: Literal["skip", "lower", "rewind", "stop"] = "stop"
+    """When the loss or a gradient is NaN or infinite. Such an update is never applied; skip: go on with the next batch; lower:
+    also multiply the learning rate by `factor`; rewind: go back `back` steps and leave out `leave_out` batches; stop: end the
+    run with exit code 3."""
+    spike: Literal["off", "warn", "skip", "lower", "rewind", "stop"] = "warn"
+    """When loss or gradient norm lies `z` standard deviations above its mean over the last `window` steps; skip leaves out the
+    update, for which the ranks must wait for each other before it."""
+    z: float = Field(default=6.0, gt=0.0)
+    """Standard deviations above the mean that make a spike."""
+    window: int = Field(default=128, ge=8, le=100_000)
+    """Steps that a new one is compared with; the first half of them must be there before anything is a spike."""
+    factor: float = Field(default=0.5, gt=0.0, lt=1.0)
+    """What `lower` multiplies the learning rate by, from the next step on."""
+    back: PositiveInt = 100
+    """Steps that `rewind` goes back, or a few more: to the newest state that is kept."""
+    leave_out: PositiveInt = 200
+    """Global batches that `rewind` leaves out."""
+    cooldown: Interval = 50
+    """Steps after an act in which a spike only warns."""
+    limit: Interval = 10
+    """Acts by which the run may be saved; at the next one it ends with exit code 3."""
 
 
 class ControlSection(Section):
@@ -302,6 +336,8 @@ class MetricsSection(Section):
 
     serve: bool = False
     """Serve metrics over HTTP and WebSocket, read-only."""
+    log_every: Interval = 10
+    """Steps between lines about progress in rank 0's log; 0: none."""
     address: str = Field(default="127.0.0.1:8081", pattern=r"^(\[[0-9A-Fa-f:.]+\]|[^:\s]+):[0-9]{1,5}$")
     """host:port of that server."""
 
@@ -327,6 +363,7 @@ class RunConfig(Section):
     eval: EvalSection = EvalSection()
     sample: SampleSection = SampleSection()
     checkpoint: CheckpointSection = CheckpointSection()
+    guard: GuardSection = GuardSection()
     control: ControlSection = ControlSection()
     metrics: MetricsSection = MetricsSection()
     ui: UiSection = UiSection()

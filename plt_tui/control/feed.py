@@ -8,12 +8,26 @@ and rank reports it gets the newest only. Used from one thread (the hub's event 
 from __future__ import annotations
 
 from array import array
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from plt_tui.control.state import RunState, apply, apply_rows
-from plt_tui.protocol.events import STEP_COLUMNS, Event, Gauges, LogLine, Logs, Progress, RankStatus, Run, Step, Steps
+from plt_tui.protocol.events import (
+    STEP_COLUMNS,
+    CommandStatus,
+    Event,
+    Gauges,
+    LogLine,
+    Logs,
+    Progress,
+    RankStatus,
+    Recent,
+    Run,
+    Step,
+    Steps,
+)
 
 LOG_LINES = 20_000
 """Log lines kept in memory; the files in `logs/` keep all."""
@@ -22,15 +36,25 @@ BLOCK_ROWS = 50_000
 
 
 class History:
-    """The steps of a run by column, 8 bytes a value; after a resume or rewind the abandoned rows are cut off."""
+    """The steps of a run by column, 8 bytes a value: those of the line that it is on, and those of its branches."""
 
     def __init__(self) -> None:
         self.columns: dict[str, array[float]] = {name: array("d") for name in STEP_COLUMNS}
+        self.branches: dict[int, dict[str, array[float]]] = {}
+        """What rewinds left, by the numbers of `RunState.branches`; never changed again."""
         self.generation = 0
         """Counts cuts: a reader whose generation is older starts again from row 0."""
 
     def __len__(self) -> int:
         return len(self.columns["step"])
+
+    def line(self, branch: int) -> Mapping[str, array[float]]:
+        """The columns of a branch, or for 0 of the line that the run is on."""
+        return self.branches[branch] if branch else self.columns
+
+    def block(self, branch: int, start: int, stop: int) -> Steps:
+        """Rows `start` to `stop` (exclusive) of a branch, or for 0 of the line that the run is on."""
+        return replace(Steps.from_columns(self.line(branch), start, stop), branch=branch)
 
     def append(self, step: Step) -> None:
         """Add one step; a step that is not after the last one first cuts the rows from it on."""
@@ -48,14 +72,17 @@ class History:
 
     def cut(self, last_step: int) -> None:
         """Forget every step after `last_step`."""
-        steps = self.columns["step"]
-        keep = len(steps)
-        while keep and steps[keep - 1] > last_step:
-            keep -= 1
-        if keep < len(steps):
+        keep = bisect_right(self.columns["step"], last_step)
+        if keep < len(self):
             self.generation += 1
             for values in self.columns.values():
                 del values[keep:]
+
+    def leave(self, last_step: int) -> None:
+        """Make every step after `last_step` the next branch, which has no rows where none are known."""
+        keep = bisect_right(self.columns["step"], last_step)
+        self.branches[len(self.branches) + 1] = {name: values[keep:] for name, values in self.columns.items()}
+        self.cut(last_step)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +92,7 @@ class Cursor:
     events: int = 0
     rows: int = 0
     generation: int = 0
+    branches: int = 0
     log_lines: int = 0
     left_out: int = 0
     """Log lines that their source left out, as far as the reader was told."""
@@ -91,6 +119,7 @@ class Feed:
 
     def publish(self, event: Event) -> None:
         """Add `event` to its stream, fold it into the state, and wake the listeners."""
+        num_branches = len(self.state.branches)
         self.state = apply(self.state, event)
         self.last_seq = max(self.last_seq, event.seq)
         match event:
@@ -100,13 +129,13 @@ class Feed:
                 self._logs.extend(event.lines)
                 self._log_count += len(event.lines)
                 self._left_out += event.dropped
-            case Gauges() | RankStatus() | Progress():
+            case Gauges() | RankStatus() | Progress() | Recent():
                 topic = f"rank {event.rank}" if isinstance(event, RankStatus) else event.kind
                 self._versions += 1
                 self._latest[topic] = (self._versions, event)
             case _:
-                if isinstance(event, Run):
-                    self.history.cut(event.start_step)
+                self._abandon(event, is_left=len(self.state.branches) > num_branches)
+                self._forget()
                 self.events.append(event)
         self._wake()
 
@@ -123,12 +152,12 @@ class Feed:
         return lambda: self._listeners.remove(wake)
 
     def read(self, cursor: Cursor) -> tuple[list[Event], Cursor]:
-        """What came since `cursor`, in order within each stream, and the cursor after it."""
+        """What came since `cursor`, in order within each stream, and the cursor after it; each branch comes once and whole."""
         out: list[Event] = self.events[cursor.events :]
-        rows, stop = cursor.rows, len(self.history)
-        if cursor.generation != self.history.generation:
-            rows = 0
-        out.extend(self._blocks(rows, stop))
+        num_branches = len(self.history.branches)
+        for branch in range(cursor.branches + 1, num_branches + 1):
+            out.extend(self._blocks(branch, 0))
+        out.extend(self._blocks(0, cursor.rows if cursor.generation == self.history.generation else 0))
         lines, dropped = self._log_lines_since(cursor)
         if lines or dropped:
             out.append(Logs(lines=lines, dropped=dropped))
@@ -138,8 +167,9 @@ class Feed:
         after = replace(
             cursor,
             events=len(self.events),
-            rows=stop,
+            rows=len(self.history),
             generation=self.history.generation,
+            branches=num_branches,
             log_lines=self._log_count,
             left_out=self._left_out,
             latest=latest,
@@ -154,9 +184,34 @@ class Feed:
         for wake in tuple(self._listeners):
             wake()
 
-    def _blocks(self, start: int, stop: int) -> Iterator[Steps]:
+    def _abandon(self, event: Event, *, is_left: bool) -> None:
+        """Take the steps off the line that `event` ends; `is_left`: they are a branch of the state, and become one here too."""
+        match event:
+            case Run():  # after a fault the same steps are computed again: there is nothing to keep
+                self.history.cut(event.start_step)
+            case CommandStatus(name="rewind", status="applied"):
+                abandon = self.history.leave if is_left else self.history.cut
+                abandon(event.step)
+
+    def _forget(self) -> None:
+        """Drop what the state has dropped: a late reader would take it for what is now."""
+        for topic, (_, event) in list(self._latest.items()):
+            match event:
+                case Progress():
+                    is_known = self.state.progress is not None
+                case Recent():
+                    is_known = self.state.recent is not None
+                case RankStatus():
+                    is_known = event.rank in self.state.ranks
+                case _:
+                    is_known = True
+            if not is_known:
+                del self._latest[topic]
+
+    def _blocks(self, branch: int, start: int) -> Iterator[Steps]:
+        stop = len(self.history.line(branch)["step"])
         for first in range(start, stop, BLOCK_ROWS):
-            yield Steps.from_columns(self.history.columns, first, min(stop, first + BLOCK_ROWS))
+            yield self.history.block(branch, first, min(stop, first + BLOCK_ROWS))
 
     def _log_lines_since(self, cursor: Cursor) -> tuple[list[LogLine], int]:
         missing = self._log_count - cursor.log_lines

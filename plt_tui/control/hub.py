@@ -15,21 +15,22 @@ import os
 import secrets
 import time
 from collections.abc import Coroutine
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 
 from plt_tui import __version__
-from plt_tui.config.hyper import check_edit
+from plt_tui.config.edits import edits_to
+from plt_tui.config.hyper import fitted
+from plt_tui.config.knobs import check_edit
 from plt_tui.config.schema import RunConfig
+from plt_tui.control.attempt import Attempt
 from plt_tui.control.feed import Feed
 from plt_tui.control.folder import RunFolder, RunInfo, boot_id, host_name
-from plt_tui.control.logs import LogFollower, last_lines
+from plt_tui.control.logs import LogFollower
 from plt_tui.control.placement import Placement
 from plt_tui.control.record import Recorder, read_feed
-from plt_tui.control.restart import GiveUp, decide, exit_failure, root_cause, where
-from plt_tui.control.supervisor import Supervisor
+from plt_tui.control.restart import GiveUp, decide, where
 from plt_tui.errors import EXIT_SIGINT, EXIT_SIGTERM, StorageError, UsageError
-from plt_tui.protocol.clean import cleaned
-from plt_tui.protocol.commands import Command, check, new_command, status_of
+from plt_tui.protocol.commands import Command, check, new_command, rewind_of, status_of
 from plt_tui.protocol.events import (
     Alert,
     Checkpoint,
@@ -48,11 +49,6 @@ from plt_tui.protocol.rank import RankSpec
 from plt_tui.protocol.text import safe_line, safe_text
 
 TRAINING_ENTRY = "plt_tui.training.worker:main"
-GATHER_S = 0.5
-"""After a first failure: how long the other ranks' failures are waited for, before the cause is named."""
-EXIT_PATIENCE_S = 10.0
-"""How long ranks that have all said `Done` may take to end: a library that hangs in its shutdown must not keep the run."""
-FAILURE_LOG_LINES = 50
 _FINAL_COMMAND_STATES = ("applied", "refused")
 
 
@@ -78,16 +74,14 @@ class Hub:
         self._options = options
         self.feed: Feed = read_feed(folder)
         self._recorder = Recorder(folder, self.feed.last_seq, self._record_failing)
-        self._supervisor = Supervisor(self)
+        self._attempt = self._new_attempt()
         self._pending: dict[str, Command] = {}
         self._known_ids = {event.id for event in self.feed.events if isinstance(event, CommandStatus)}
         self._failures: list[Failed] = []
-        self._session_failures: list[Failed] = []
-        self._done: dict[int, Done] = {}
-        self._alive: set[int] = set()
+        """Of this session, one per attempt."""
         self._has_saved = False
         self._paused = False
-        self._is_training = False
+        self._is_hibernating = False
         self._stop_exit_code: int | None = None
         self._interrupts = 0
         self._ended: asyncio.Future[End] | None = None
@@ -112,11 +106,11 @@ class Hub:
         with contextlib.closing(self._recorder):
             try:
                 self._enter("starting")
-                self._leave_past()
+                self._settle_past()
                 self._start_ranks()
                 end = await self._ended
             finally:
-                await self._supervisor.kill()
+                await self._attempt.kill()
                 for task in self._tasks:
                     task.cancel()
                 self._logs.read(to_the_end=True)
@@ -149,9 +143,7 @@ class Hub:
         command = replace(command, actor=safe_line(command.actor))
         if command.name == "note":
             command = replace(command, args={"text": safe_text(str(command.args["text"]))})
-        if command.name == "set":
-            name, value, mode = check_edit(command.args["name"], command.args["value"], command.args.get("mode", "set"))
-            command = replace(command, args={"name": name, "value": value, "mode": mode})
+        command = self._checked(command)
         self._request(command)
         if command.name == "note":
             self._publish_status(command, "applied", step=self.feed.state.step)
@@ -159,6 +151,24 @@ class Hub:
             self._stop(command, EXIT_SIGTERM, within_grace=bool(is_way_out))
         else:
             self._forward(command)
+            if self._is_hibernated:  # it was a resume
+                self._wake()
+
+    def _checked(self, command: Command) -> Command:
+        """`command` with its arguments as they will be applied. Raises: UsageError when the run cannot apply it."""
+        state = self.feed.state
+        if self._is_hibernated and command.name not in ("resume", "note", "stop"):
+            raise UsageError(f"{command.name}: the run is hibernated; resume it first: plt-tui ctl {self._folder.name} resume")
+        if command.name == "hibernate" and not self._attempt.is_training:
+            raise UsageError("hibernate: no rank is training yet; wait for the first step, or stop the run")
+        if command.name == "set":
+            name, value, mode = check_edit(command.args["name"], command.args["value"], command.args.get("mode", "set"))
+            fitted(self._config, state.edits, state.step + 1, name, value, mode)
+            return replace(command, args={"name": name, "value": value, "mode": mode})
+        if command.name == "rewind":
+            step, skip = rewind_of(command.args)
+            return replace(command, args={"step": step, "skip": skip})
+        return command
 
     def stop_by_signal(self, *, interrupt: bool) -> None:
         """SIGINT (`interrupt`) or SIGTERM: save and end within the grace time; a second SIGINT ends at once.
@@ -193,7 +203,7 @@ class Hub:
             self._end_by(command, self._stop_exit_code, f"{reason} at once; the last steps were not saved")
             return
         self._stop_exit_code = exit_code
-        if not self._is_training:
+        if not self._attempt.is_training or self._is_hibernated:
             self._end_by(command, exit_code, f"{reason} while no rank was training; there was nothing new to save")
             return
         self._enter("stopping", reason)
@@ -208,34 +218,20 @@ class Hub:
     def _forward(self, command: Command) -> None:
         """Hand `command` to the ranks, and to those after them if they fail before they answer."""
         self._pending[command.id] = command
-        self._supervisor.send(command)
+        self._attempt.send(command)
 
     def publish(self, event: Event) -> None:
         """Record `event`, then show it to every view."""
         stamped = event if event.time else replace(event, time=time.time())
         self.feed.publish(self._recorder.record(stamped))
 
-    def on_rank_events(self, rank: int, events: list[Event]) -> None:
-        """A rank said something, in this order."""
-        for event in events:
-            self._on_rank_event(rank, event)
-
-    def _on_rank_event(self, rank: int, event: Event) -> None:
-        # A command's arguments stay as they are: a prompt is what the model is asked, not only what a terminal shows.
-        event = replace(cleaned(event), args=event.args) if isinstance(event, CommandStatus) else cleaned(event)
+    def on_event(self, event: Event) -> None:
+        """A rank said something that is no end."""
         match event:
-            case Failed():
-                tail = last_lines(self._folder.rank_log(rank), FAILURE_LOG_LINES)
-                self._failed(replace(event, rank=rank, log_tail=tail))
-            case Done():
-                self._done[rank] = event
-                if self._done.keys() == set(range(len(self._options.placement.devices))):
-                    self._spawn_task(self._wait_for_exits(self._done))
             case Progress() if self.feed.state.phase == "starting":
                 self.publish(event)
                 self._enter("preparing", event.task)
             case Run():
-                self._is_training = True
                 self.publish(event)
                 if self._stop_exit_code is None:
                     self._enter("paused" if self._paused else "running")
@@ -250,28 +246,70 @@ class Hub:
             case _:
                 self.publish(event)
 
-    def on_rank_exit(self, rank: int, exit_code: int) -> None:
-        """A rank's process ended, and everything it said has been delivered."""
-        self._alive.discard(rank)
-        if rank in self._done and exit_code == 0:
-            if not self._alive and not self._failures:
-                self._all_done(self._done[0])
-        elif all(failure.rank != rank for failure in self._failures):
-            tail = last_lines(self._folder.rank_log(rank), FAILURE_LOG_LINES)
-            self._failed(exit_failure(rank, exit_code, time.time(), tail))
+    def on_failed(self, cause: Failed) -> None:
+        """A rank failed and all are gone: start them again, or end the run."""
+        self.publish(cause)
+        verdict = decide(cause, self._failures, self._config.control.max_restarts)
+        self._failures.append(cause)
+        if self._stop_exit_code is not None and cause.exit_code != StorageError.exit_code:
+            self._end("stopped", self._stop_exit_code, f"a rank failed while stopping: {cause.message}")
+        elif isinstance(verdict, GiveUp):
+            self._end("failed", verdict.exit_code, verdict.reason)
+        else:
+            self._attempt = self._new_attempt()
+            self._enter("restarting", f"{where(cause)}: {cause.message}")
+            self._spawn_task(self._restart(verdict.after_s))
 
-    def _leave_past(self) -> None:
-        """Record that a person chose an older checkpoint: the edits after its step belong to the past that is left."""
+    def on_done(self, done: Done) -> None:
+        """All ranks left in good order: they reached the target, were stopped, or hibernate."""
+        if done.finished:
+            self._end("finished", 0, "target reached", done)
+        elif self._is_hibernating and self._stop_exit_code is None:
+            self._spawn_task(self._hibernate())
+        else:
+            exit_code = self._stop_exit_code if self._stop_exit_code is not None else EXIT_SIGTERM
+            self._end("stopped", exit_code, self.feed.state.reason, done)
+
+    @property
+    def _is_hibernated(self) -> bool:
+        return self.feed.state.phase == "hibernated"
+
+    async def _hibernate(self) -> None:
+        """No process holds a device any more; the hub waits for a resume."""
+        await self._attempt.kill()  # one may hang in its shutdown
+        self._attempt = self._new_attempt()
+        self._is_hibernating = False
+        self._enter("hibernated", f"at step {self.feed.state.step}, saved")
+        if any(command.name == "resume" for command in self._pending.values()):  # it came while the ranks were leaving
+            self._wake()
+
+    def _wake(self) -> None:
+        """Start the ranks again, which find the resume that woke them."""
+        self._enter("starting", "back from hibernation")
+        self._start_ranks()
+
+    async def _restart(self, after_s: float) -> None:
+        await asyncio.sleep(after_s)
+        self._start_ranks()
+
+    def _settle_past(self) -> None:
+        """Write down what a hub that was killed could not, and that a person chose an older checkpoint to go on from."""
+        for lost in self.feed.state.commands:
+            if lost.status not in _FINAL_COMMAND_STATES:
+                self.publish(replace(lost, status="refused", reason="its hub died before it was confirmed", time=0.0))
         step = self._options.resume_step
         if step is None or step >= self.feed.state.step:
             return
         rewind = Command(id=secrets.token_hex(6), name="rewind", args={"step": step}, actor="run --resume")
-        self.publish(status_of(rewind, "applied", step, safe_line(self._options.resume)))
+        applied = status_of(rewind, "applied", step, safe_line(self._options.resume))
+        self.publish(replace(applied, before=self.feed.state.step, after=step))
+
+    def _new_attempt(self) -> Attempt:
+        return Attempt(self._folder, self, step=lambda: self.feed.state.step, spawn=self._spawn_task)
 
     def _start_ranks(self) -> None:
-        devices = self._options.placement.devices
+        devices, state = self._options.placement.devices, self.feed.state
         meeting_file = self._folder.fresh_meeting_file()
-        edits = [asdict(edit) for edit in self.feed.state.edits]
         specs = [
             RankSpec(
                 entry=self._options.entry,
@@ -283,48 +321,28 @@ class Hub:
                 meeting_file=str(meeting_file),
                 hub_pid=os.getpid(),
                 resume="auto" if self._has_saved else self._options.resume,
-                edits=edits,
+                edits=edits_to(state.edits),
+                known_step=state.step,
+                guard_acts=state.guard_acts,
                 paused=self._paused,
                 plugins=self._options.plugins,
             )
             for rank, device in enumerate(devices)
         ]
-        self._alive = set(range(len(specs)))
-        self._failures, self._done, self._is_training = [], {}, False
-        self._supervisor.start(specs)
+        self._attempt.start(specs)
         for command in self._pending.values():
-            self._supervisor.send(command)
+            self._attempt.send(command)
 
     def _rank_answered(self, status: CommandStatus) -> None:
         self.publish(status)
         if status.status in _FINAL_COMMAND_STATES:
             self._pending.pop(status.id, None)
+        self._is_hibernating |= (status.name, status.status) == ("hibernate", "applied")
         if status.status == "applied" and status.name in ("pause", "resume") and self._stop_exit_code is None:
             self._paused = status.name == "pause"
-            self._enter("paused" if self._paused else "running", f"by {status.actor}")
-
-    def _failed(self, failure: Failed) -> None:
-        if not self._failures:
-            self._spawn_task(self._recover())
-        self._failures.append(replace(failure, step=self.feed.state.step, while_starting=not self._is_training))
-
-    async def _recover(self) -> None:
-        """Name the cause of the first failures, end all ranks, and start them again or end the run."""
-        await asyncio.sleep(GATHER_S)
-        cause = root_cause(self._failures)
-        await self._supervisor.kill()
-        self.publish(cause)
-        verdict = decide(cause, self._session_failures, self._config.control.max_restarts)
-        self._session_failures.append(cause)
-        if self._stop_exit_code is not None and cause.exit_code != StorageError.exit_code:
-            self._end("stopped", self._stop_exit_code, f"a rank failed while stopping: {cause.message}")
-        elif isinstance(verdict, GiveUp):
-            self._end("failed", verdict.exit_code, verdict.reason)
-        else:
-            self._is_training = False
-            self._enter("restarting", f"{where(cause)}: {cause.message}")
-            await asyncio.sleep(verdict.after_s)
-            self._start_ranks()
+            phase: RunPhase = "paused" if self._paused else "running"
+            if phase != self.feed.state.phase:
+                self._enter(phase, f"by {status.actor}")
 
     async def _enforce_grace(self, reason: str) -> None:
         grace_s = self._config.control.grace_s
@@ -333,19 +351,6 @@ class Hub:
         last = f"the newest checkpoint is {saved[-1].path}" if saved else "there is no checkpoint"
         exit_code = self._stop_exit_code if self._stop_exit_code is not None else EXIT_SIGTERM
         self._end("stopped", exit_code, f"{reason}; not saved within {grace_s:g} s (control.grace_s); {last}")
-
-    async def _wait_for_exits(self, done: dict[int, Done]) -> None:
-        """End the run as its ranks said, even if one of them never ends; `done`: this attempt's."""
-        await asyncio.sleep(EXIT_PATIENCE_S)
-        if self._done is done and not self._failures:
-            self._all_done(done[0])
-
-    def _all_done(self, done: Done) -> None:
-        if done.finished:
-            self._end("finished", 0, "target reached", done)
-        else:
-            exit_code = self._stop_exit_code if self._stop_exit_code is not None else EXIT_SIGTERM
-            self._end("stopped", exit_code, self.feed.state.reason, done)
 
     def _end(self, phase: RunPhase, exit_code: int, reason: str, done: Done | None = None) -> None:
         if self._ended is None or self._ended.done():

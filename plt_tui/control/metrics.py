@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from itertools import islice, pairwise
 from typing import Any, BinaryIO
 
-from plt_tui.protocol.events import STEP_COLUMNS, Event, Step, decode, decode_lines, from_json
+from plt_tui.protocol.events import STEP_COLUMNS, Event, Step
+from plt_tui.protocol.framing import decode, decode_lines, from_json
 
 CHUNK_LINES = 512
 """Lines parsed at once: about 128 kB of text, which stays in the processor's cache (1 MB took a tenth longer)."""

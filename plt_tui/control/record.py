@@ -31,17 +31,17 @@ from plt_tui.protocol.events import (
     Phase,
     Progress,
     RankStatus,
+    Recent,
     Sample,
     Step,
     Steps,
-    decode_lines,
-    encode,
 )
+from plt_tui.protocol.framing import decode_lines, encode
 
 TAIL_BYTES = 64 * 1024
 """What is read at once of a file's end; for an overview all of the metrics that is read: some hundred steps."""
 
-_NOT_RECORDED = (Progress, RankStatus, Gauges, Logs, Steps, CaughtUp)
+_NOT_RECORDED = (Progress, RankStatus, Recent, Gauges, Logs, Steps, CaughtUp)
 
 
 class LineFile:

@@ -11,7 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from plt_tui.config.hyper import Edit, check_edit
+from plt_tui.config.edits import SKIP_UPDATE, UNDO, Edit, edits_from, left_out, rewound
+from plt_tui.config.knobs import check_edit
+from plt_tui.protocol.commands import rewind_of
 from plt_tui.protocol.events import (
     FINAL_PHASES,
     Alert,
@@ -24,11 +26,14 @@ from plt_tui.protocol.events import (
     Failed,
     Gauges,
     Phase,
+    Plan,
     Progress,
     RankStatus,
+    Recent,
     Run,
     RunPhase,
     Sample,
+    Spike,
     Step,
     Steps,
 )
@@ -37,6 +42,27 @@ PACE_SMOOTHING = 0.9
 """Weight of the past in the running mean of seconds per step."""
 MAX_COMMANDS = 500
 """Commands kept in the state; the journal keeps all."""
+MAX_SPIKES = 100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Branch:
+    """Steps that a rewind left behind."""
+
+    number: int
+    """1, 2, ... in the order in which they were left."""
+    id: str
+    """Of the rewind that left it."""
+    first: int
+    """Its first step that the run has computed again, or will."""
+    last: int
+    time: float
+    actor: str
+    """Who left it."""
+    skip: int
+    """Global batches that the run left out instead."""
+    edits: tuple[Edit, ...]
+    """As they were on the branch."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,7 +124,18 @@ class RunState:
     """Newest status of each command, oldest command first."""
     edits: tuple[Edit, ...] = ()
     """Applied edits, also undone ones and those ahead of `step` after a restart; none that a rewind has left behind."""
+    branches: tuple[Branch, ...] = ()
+    """What rewinds have left behind, oldest first."""
+    spikes: tuple[Spike, ...] = ()
+    """What the guard found, on all branches: the newest MAX_SPIKES."""
+    num_spikes: int = 0
+    """How many it has found, on all branches."""
+    guard_acts: int = 0
+    """How often the guard did more than warn, on all branches."""
+    recent: Recent | None = None
+    """States in memory that a rewind can go back to at once."""
     checkpoints: tuple[Checkpoint, ...] = ()
+    """Those of the line that the run is on, oldest first."""
     failures: tuple[Failed, ...] = ()
     restarts: int = 0
     alerts: dict[str, Alert] = field(default_factory=dict)
@@ -140,7 +177,7 @@ def apply(state: RunState, event: Event) -> RunState:
     match event:
         case Step():
             return replace(state, step=event.step, last_step=event, pace=state.pace.after(event.step, event.time))
-        case Steps(count=count) if count > 0:
+        case Steps(count=count, branch=0) if count > 0:
             return _after_block(state, event)
         case RankStatus():
             return replace(state, ranks={**state.ranks, event.rank: event})
@@ -151,8 +188,15 @@ def apply(state: RunState, event: Event) -> RunState:
         case Phase():
             return _after_phase(state, event)
         case Run():
-            step = event.start_step
-            return replace(state, run=event, step=step, progress=None, end=None, pace=Pace(), **_kept_until(state, step))
+            return _after_start(state, event)
+        case Plan():
+            return replace(state, run=_planned(state.run, event))
+        case Spike():
+            acts = state.guard_acts + (event.act != "warn")
+            spikes = (*state.spikes, event)[-MAX_SPIKES:]
+            return replace(state, spikes=spikes, num_spikes=state.num_spikes + 1, guard_acts=acts)
+        case Recent():
+            return replace(state, recent=event)
         case Eval():
             return replace(state, last_eval=event, best_eval=_better(state.best_eval, event), pace=state.pace.broken())
         case Sample():
@@ -209,16 +253,33 @@ def _after_block(state: RunState, block: Steps) -> RunState:
 
 def _after_phase(state: RunState, event: Phase) -> RunState:
     restarts = state.restarts + (event.phase == "restarting")
-    ranks = {} if event.phase in ("starting", "restarting") else state.ranks
+    has_no_ranks = event.phase in ("starting", "restarting", "hibernated")
     end = None if event.phase not in FINAL_PHASES else state.end
     return replace(
         state,
         phase=event.phase,
         reason=event.reason,
         restarts=restarts,
-        ranks=ranks,
+        ranks={} if has_no_ranks else state.ranks,
+        recent=None if has_no_ranks else state.recent,
         end=end,
         pace=state.pace.broken(),
+    )
+
+
+def _after_start(state: RunState, event: Run) -> RunState:
+    """A session goes on from its first step, with the edits that it says it has."""
+    step = event.start_step
+    edits = state.edits if event.edits is None else tuple(edits_from(event.edits))
+    kept = _kept_until(state, step)
+    return replace(state, run=event, step=step, edits=edits, progress=None, end=None, recent=None, pace=Pace(), **kept)
+
+
+def _planned(run: Run | None, plan: Plan) -> Run | None:
+    if run is None:
+        return None
+    return replace(
+        run, target_step=plan.target_step, tokens_per_step=plan.tokens_per_step, steps_per_epoch=plan.steps_per_epoch
     )
 
 
@@ -226,32 +287,63 @@ def _after_command(state: RunState, event: CommandStatus) -> RunState:
     known = [command for command in state.commands if command.id != event.id]
     place = next((i for i, command in enumerate(state.commands) if command.id == event.id), len(known))
     known.insert(place, event)
-    return replace(state, commands=tuple(known[-MAX_COMMANDS:]), edits=_edits_after(state.edits, event))
-
-
-def _edits_after(edits: tuple[Edit, ...], event: CommandStatus) -> tuple[Edit, ...]:
-    """The edits of the past that the run continues: a rewind leaves those that came after its step behind."""
-    if event.name == "rewind" and event.status == "applied":
-        return tuple(edit for edit in edits if edit.step <= event.step + 1)
+    state = replace(state, commands=tuple(known[-MAX_COMMANDS:]))
+    if event.status != "applied":
+        return state
+    if event.name == "rewind":
+        return _after_rewind(state, event)
     edit = edit_of(event)
-    if edit is None or any(old.id == edit.id for old in edits):
-        return edits
-    return (*edits, edit)
+    if edit is None or any(old.id == edit.id for old in state.edits):
+        return state
+    return replace(state, edits=(*state.edits, edit))
+
+
+def _after_rewind(state: RunState, event: CommandStatus) -> RunState:
+    """The run is at `event.step` again; what came after is a branch, whose edits and checkpoints no longer count."""
+    _, skip = rewind_of(event.args)
+    skips = left_out(skip, event.step, id=event.id, actor=event.actor)
+    if event.before == event.step:  # nothing is gone back to
+        return replace(state, edits=(*state.edits, *skips))
+    branches = state.branches
+    at = event.before if isinstance(event.before, int) else state.step  # who reads no metrics does not know the step
+    if at > event.step:
+        left = Branch(
+            number=len(branches) + 1,
+            id=event.id,
+            first=event.step + 1,
+            last=at,
+            time=event.time,
+            actor=event.actor,
+            skip=skip,
+            edits=state.edits,
+        )
+        branches = (*branches, left)
+    return replace(
+        state,
+        step=event.step,
+        branches=branches,
+        edits=(*rewound(state.edits, event.step), *skips),
+        checkpoints=tuple(saved for saved in state.checkpoints if saved.step <= event.step),
+        pace=state.pace.broken(),
+        **_kept_until(state, event.step),
+    )
 
 
 def edit_of(status: CommandStatus) -> Edit | None:
-    """The edit that an applied `set` or `undo` made; None for every other status."""
-    if status.status != "applied" or status.name not in ("set", "undo"):
+    """The edit that an applied `set`, `undo` or `skip_update` made; None for every other status."""
+    if status.status != "applied" or status.name not in ("set", UNDO, SKIP_UPDATE):
         return None
     args = status.args
-    if status.name == "undo":
-        return Edit(id=status.id, step=status.step, name="undo", value=args["edit"])
-    name, value, mode = check_edit(args["name"], args["value"], args.get("mode", "set"))
-    return Edit(id=status.id, step=status.step, name=name, value=value, mode=mode)
+    if status.name == "set":
+        name, value, mode = check_edit(args["name"], args["value"], args.get("mode", "set"))
+        return Edit(id=status.id, step=status.step, name=name, value=value, mode=mode, actor=status.actor)
+    value = args["edit"] if status.name == UNDO else status.reason
+    return Edit(id=status.id, step=status.step, name=status.name, value=value, actor=status.actor)
 
 
 def _kept_until(state: RunState, step: int) -> dict[str, Any]:
-    """What a session that starts from `step` completed steps keeps of the evaluations before it."""
+    """What a line that goes on from `step` completed steps keeps of the measurements before it."""
+    last_step = state.last_step if state.last_step is not None and state.last_step.step <= step else None
     last = state.last_eval if state.last_eval is not None and state.last_eval.step <= step else None
     best = state.best_eval if state.best_eval is not None and state.best_eval.step <= step else last
-    return {"last_eval": last, "best_eval": best}
+    return {"last_step": last_step, "last_eval": last, "best_eval": best}

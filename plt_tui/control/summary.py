@@ -10,7 +10,7 @@ import math
 from typing import Any
 
 from plt_tui.control.state import RunState
-from plt_tui.protocol.events import to_json
+from plt_tui.protocol.framing import to_json
 
 
 def summary(state: RunState, name: str) -> dict[str, Any]:
@@ -37,6 +37,12 @@ def summary(state: RunState, name: str) -> dict[str, Any]:
         "eta_s": None if state.is_over else state.eta_s,
         "started_at": state.started_at,
         "restarts": state.restarts,
+        "branches": [
+            {"number": left.number, "first": left.first, "last": left.last, "skip": left.skip, "actor": left.actor}
+            for left in state.branches
+        ],
+        "spikes": state.num_spikes,
+        "guard_acts": state.guard_acts,
         "checkpoints": len(state.checkpoints),
         "last_checkpoint": state.checkpoints[-1].path if state.checkpoints else "",
         "alerts": [{"topic": alert.topic, "level": alert.level, "text": alert.text} for alert in state.alerts.values()],

@@ -34,13 +34,23 @@ VERBS: Mapping[str, Verb] = {
     "resume": Verb(help="go on after a pause"),
     "set": Verb(
         help="change a knob from the next step on",
-        args={"name": "knob, such as lr", "value": "new value", "mode": "lr only: set, scale or replan"},
+        args={
+            "name": "knob, such as lr",
+            "value": "new value",
+            "mode": "lr: set, scale or replan; batch_size, accumulate: set or keep (the global batch)",
+        },
         required=("name", "value"),
     ),
     "undo": Verb(help="take the last edit back", args={"edit": "id of the edit; the last one if left out"}),
     "checkpoint": Verb(help="save now", args={"name": "keeps it for good under this name"}),
     "eval": Verb(help="evaluate on held-out text now"),
     "sample": Verb(help="write a sample now", args={"prompt": "text to continue"}),
+    "rewind": Verb(
+        help="go back to the state after STEP steps, or the newest kept one before it; what came after becomes a branch",
+        args={"step": "completed steps to go back to", "skip": "global batches to leave out from there"},
+        required=("step",),
+    ),
+    "hibernate": Verb(help="save, end the ranks and free their devices; resume brings the run back"),
     "stop": Verb(help="save, then end the run", args={"now": "true: end without saving"}),
     "note": Verb(help="write a remark into the journal", args={"text": "the remark"}, required=("text",)),
 }
@@ -85,6 +95,8 @@ def check(command: Command) -> Command:
         raise UsageError(f"checkpoint name {str(name)!r}: use 1 to 64 of A-Z a-z 0-9 . _ - and no leading dot")
     if command.name == "note" and not str(command.args["text"]).strip():
         raise UsageError("note: text is missing (the remark)")
+    if command.name == "rewind":
+        rewind_of(command.args)
     nested = next((name for name, value in command.args.items() if not _is_flat(value)), None)
     if nested is not None:
         raise UsageError(f"{command.name}: {nested} must be text, a number, true or false, or a list of these")
@@ -92,6 +104,22 @@ def check(command: Command) -> Command:
     if not isinstance(now, bool):  # "false" is true in Python, and would end the run without saving
         raise UsageError(f"{command.name}: now is true or false, not {now!r}")
     return command
+
+
+def rewind_of(args: Mapping[str, Any]) -> tuple[int, int]:
+    """Completed steps that a rewind with these arguments goes back to, and batches it leaves out. Raises: UsageError."""
+    return _count(args, "step"), _count(args, "skip")
+
+
+def _count(args: Mapping[str, Any], name: str) -> int:
+    value = args.get(name) or 0
+    try:
+        number = int(value)
+    except (TypeError, ValueError, OverflowError):
+        number = -1
+    if not 0 <= number <= 10**12 or isinstance(value, bool) or (isinstance(value, float) and number != value):
+        raise UsageError(f"rewind: {name} is a whole number from 0 on, not {value!r}")
+    return number
 
 
 def _is_flat(value: object) -> bool:

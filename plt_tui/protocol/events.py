@@ -1,24 +1,21 @@
 """Everything that can be said about a run, as small frozen values, and their JSON form.
 
 One event is one JSON object with its `kind`; the same objects travel from rank to hub, lie in `journal.jsonl` and
-`metrics.jsonl`, and are streamed to views. Whoever folds them with `control.state.apply` sees the same run. Non-finite floats
-are written as the strings "nan", "inf" and "-inf", because JSON has no word for them.
-
-Invariant: `decode(encode(event)) == event`, and every float keeps its bits.
+`metrics.jsonl`, and are streamed to views (`framing`). Invariant: whoever folds them with `control.state.apply` sees
+the same run.
 """
 
 from __future__ import annotations
 
 import base64
-import dataclasses
-import json
-import math
 from array import array
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal, TypeVar
+from typing import Any, ClassVar, Literal
 
-RunPhase = Literal["starting", "preparing", "running", "paused", "stopping", "restarting", "finished", "stopped", "failed"]
+RunPhase = Literal[
+    "starting", "preparing", "running", "paused", "hibernated", "stopping", "restarting", "finished", "stopped", "failed"
+]
 """What a run is doing, in one word. The last three are final."""
 
 FINAL_PHASES: frozenset[str] = frozenset({"finished", "stopped", "failed"})
@@ -68,6 +65,22 @@ class Run(Event):
     """Folder name of the checkpoint that the session resumed, or empty."""
     environment: dict[str, Any] = field(default_factory=dict)
     """Versions, device, threads and commit: what a replay must match to give the same bits."""
+    config: dict[str, Any] = field(default_factory=dict)
+    """The session's resolved configuration, by section: a later session may have another one."""
+    edits: list[dict[str, Any]] | None = None
+    """All edits that the session goes on with, as fields of `config.edits.Edit`; None in records that do not say."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan(Event):
+    """What follows from the edits in force: sent by rank 0 when a new batch size changed it."""
+
+    kind: ClassVar[str] = "plan"
+    step: int
+    """The first step that it holds for."""
+    target_step: int
+    tokens_per_step: int
+    steps_per_epoch: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,6 +133,9 @@ class Steps(Event):
     kind: ClassVar[str] = "steps"
     count: int
     columns: dict[str, str]
+    branch: int = 0
+    """0: the line that the run is on. n: the n-th branch that a rewind left, all of it in this one event or in some that follow
+    each other."""
 
     def column(self, name: str) -> array[float]:
         """Values of one of STEP_COLUMNS, length `count`."""
@@ -189,8 +205,8 @@ class CheckpointFailed(Event):
 class CommandStatus(Event):
     """Where a command is in its life.
 
-    `step`: for `set` and `undo` the first step computed with the new value, for the others the number of completed steps at
-    which it acted; -1 while unknown.
+    `step`: for `set` and `undo` the first step computed with the new value; for `skip_update` the step itself; for
+    `rewind` the completed steps that are left; for the others those at which it acted; -1 while unknown.
     """
 
     kind: ClassVar[str] = "command"
@@ -202,6 +218,38 @@ class CommandStatus(Event):
     step: int = -1
     reason: str = ""
     """Why it was refused, or what it did ("0.001 -> 0.0005")."""
+    before: Any = None
+    """`set` and `undo`: the knob's value before, exactly; `rewind`: the step that the run was at."""
+    after: Any = None
+    """`set` and `undo`: the knob's value at `step`; `rewind`: the step that it is at now."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spike(Event):
+    """The guard found a step that is out of line."""
+
+    kind: ClassVar[str] = "spike"
+    step: int
+    what: Literal["loss", "grad_norm"]
+    value: float
+    z: float
+    """Standard deviations above the mean of the steps before; NaN when `value` is no finite number."""
+    act: Literal["warn", "skip", "lower", "rewind", "stop"]
+    """What the guard did about it; all but "warn" are commands of actor "guard" in the record too."""
+    reason: str = ""
+    """In words for people, with the limit or cool-down that decided."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recent(Event):
+    """The states that the ranks keep in memory for a rewind."""
+
+    kind: ClassVar[str] = "recent"
+    steps: list[int]
+    bytes: int
+    """Memory of all of them on one rank."""
+    seconds: float
+    """That the newest copy took."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -314,62 +362,3 @@ class End(Event):
     exit_code: int
     weights_sha256: str = ""
     reason: str = ""
-
-
-_EventT = TypeVar("_EventT", bound=Event)
-_KINDS: Mapping[str, type[Event]] = {cls.kind: cls for cls in Event.__subclasses__()}
-_FLOAT_FIELDS: Mapping[str, tuple[str, ...]] = {
-    kind: tuple(f.name for f in dataclasses.fields(cls) if f.type == "float") for kind, cls in _KINDS.items()
-}
-
-
-def to_json(event: Event) -> dict[str, Any]:
-    """The event as built-in values, `kind` first."""
-    values = {f.name: getattr(event, f.name) for f in dataclasses.fields(event)}
-    for name in _FLOAT_FIELDS[event.kind]:
-        if not math.isfinite(values[name]):
-            values[name] = repr(values[name])
-    return {"kind": event.kind, **values}
-
-
-def from_json(value: object) -> Event:
-    """The event in `value`; fields that this version does not know are dropped.
-
-    Raises: ValueError when it is no object, its kind is unknown, a field is missing, or a float is none.
-    """
-    if not isinstance(value, dict):
-        raise ValueError(f"an event is a JSON object, not {type(value).__name__}")
-    cls = _KINDS.get(str(value.get("kind")))
-    if cls is None:
-        raise ValueError(f"unknown event kind {value.get('kind')!r}")
-    known = {f.name: value[f.name] for f in dataclasses.fields(cls) if f.name in value}
-    try:
-        known.update({name: float(known[name]) for name in _FLOAT_FIELDS[cls.kind] if name in known})
-        return cls(**known)
-    except (TypeError, OverflowError) as error:
-        raise ValueError(f"event {cls.kind!r}: {error}") from None
-
-
-def encode(event: Event) -> bytes:
-    """The event as one line of JSON without the newline."""
-    return json.dumps(to_json(event), ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
-
-
-def decode(line: bytes | str) -> Event:
-    """The event in one line of JSON. Raises: ValueError."""
-    return from_json(json.loads(line))
-
-
-def decode_lines(lines: Iterable[bytes]) -> Iterable[Event]:
-    """The events of a file of lines; a torn last line (the writer was killed in it) ends the sequence.
-
-    Raises: ValueError for a broken line that is not the last.
-    """
-    broken: ValueError | None = None
-    for line in lines:
-        if broken is not None:
-            raise broken
-        try:
-            yield decode(line)
-        except ValueError as error:
-            broken = error

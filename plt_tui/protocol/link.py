@@ -22,7 +22,7 @@ from multiprocessing.context import SpawnContext
 from multiprocessing.queues import Queue
 from typing import TYPE_CHECKING
 
-from plt_tui.protocol import commands, events
+from plt_tui.protocol import commands, framing
 from plt_tui.protocol.commands import Command
 from plt_tui.protocol.events import Event, Step
 
@@ -95,7 +95,7 @@ class HubEnd:
                 lines = self._queues.events.get().split(b"\n")
             except (EOFError, OSError):
                 break
-            self._on_events([events.decode(line) for line in lines])
+            self._on_events([framing.decode(line) for line in lines])
             self.num_events += len(lines)
         self._on_end()
 
@@ -122,7 +122,7 @@ class RankEnd:
     def send(self, event: Event) -> None:
         """Say `event` to the hub; never waits for it."""
         with self._sending:
-            self._gathered.append(events.encode(event))
+            self._gathered.append(framing.encode(event))
             if not isinstance(event, Step) or time.monotonic() - self._sent_at >= GATHER_S:
                 self._flush()
             else:

@@ -42,7 +42,13 @@ class RankSpec:
     resume: str = "auto"
     """"auto": the newest good checkpoint, if any; "never": from scratch; else the path of a checkpoint."""
     edits: list[dict[str, Any]] = field(default_factory=list)
-    """Applied edits of the journal, as fields of `config.hyper.Edit`."""
+    """Applied edits of the journal, as fields of `config.edits.Edit`."""
+    known_step: int = 0
+    """Steps that the record holds already: computed again, they follow it, and the guard decides nothing."""
+    guard_acts: int = 0
+    """Acts of the guard so far, on all branches."""
+    until: int = 0
+    """Only for a rerun: the last step to compute."""
     paused: bool = False
     """Begin in a pause: the run was paused when its ranks had to be restarted."""
     plugins: tuple[str, ...] = ()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from aiohttp import web
@@ -15,7 +16,8 @@ from prometheus_client import CONTENT_TYPE_LATEST
 
 from plt_tui.control.feed import LOG_LINES, Feed
 from plt_tui.control.summary import json_ready, summary
-from plt_tui.protocol.events import Eval, Event, Sample, to_json
+from plt_tui.protocol.events import CommandStatus, Eval, Event, Run, Sample
+from plt_tui.protocol.framing import to_json
 from plt_tui.server.columns import between, bucketed
 from plt_tui.server.prometheus import exposition
 
@@ -40,23 +42,23 @@ class Api:
         return answer(summary(self._feed.state, self._name))
 
     async def metrics(self, request: web.Request) -> web.Response:
-        """Steps by column: ?from=STEP &to=STEP &points=N; more rows than points come as buckets with their min and max."""
+        """Steps of the run's present line by column: ?from=STEP &to=STEP &points=N; more rows come as buckets of extremes."""
         first, last = number(request, "from", 0, 0), number(request, "to", MAX_NUMBER, 0)
         points = min(number(request, "points", DEFAULT_POINTS, 1), MAX_POINTS)
         rows = between(self._feed.history.columns, first, last)
         return answer(await asyncio.to_thread(bucketed, rows, points))  # a million rows take a fraction of a second
 
     async def evals(self, request: web.Request) -> web.Response:
-        """Evaluations, newest last: ?last=N."""
-        return answer(self._newest(request, Eval))
+        """Evaluations of the run's present line, newest last: ?last=N."""
+        return answer(_newest(request, evals_of(self._feed.events)))
 
     async def samples(self, request: web.Request) -> web.Response:
-        """Samples, newest last: ?last=N."""
-        return answer(self._newest(request, Sample))
+        """Samples, also those of branches, newest last: ?last=N."""
+        return answer(_newest(request, [event for event in self._feed.events if isinstance(event, Sample)]))
 
     async def journal(self, request: web.Request) -> web.Response:
         """Everything that happened to the run but steps, log lines and gauges, newest last: ?last=N."""
-        return answer(self._newest(request, Event))
+        return answer(_newest(request, self._feed.events))
 
     async def checkpoints(self, _: web.Request) -> web.Response:
         """Saved checkpoints, newest last."""
@@ -78,9 +80,23 @@ class Api:
         """The newest numbers as Prometheus text."""
         return web.Response(body=exposition(self._feed.state, self._name), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
-    def _newest(self, request: web.Request, kind: type[Event]) -> list[dict[str, Any]]:
-        last = min(number(request, "last", DEFAULT_LAST, 1), MAX_LAST)
-        return [to_json(event) for event in self._feed.events if isinstance(event, kind)][-last:]
+
+def evals_of(events: Iterable[Event]) -> list[Eval]:
+    """The evaluations of the line that a run is on after `events`: those that a resume or rewind abandoned are left out."""
+    line: list[Eval] = []
+    for event in events:
+        match event:
+            case Eval(step=step):
+                last = step - 1
+            case Run(start_step=step) | CommandStatus(name="rewind", status="applied", step=step):
+                last = step
+            case _:
+                continue
+        while line and line[-1].step > last:
+            line.pop()
+        if isinstance(event, Eval):
+            line.append(event)
+    return line
 
 
 def answer(value: Any) -> web.Response:
@@ -97,3 +113,8 @@ def number(request: web.Request, name: str, default: int, low: int) -> int:
     if not (text.isascii() and text.isdigit() and len(text) <= 15 and int(text) >= low):
         raise web.HTTPBadRequest(text=f"{name}={text[:40]!r}: give a whole number from {low} to {MAX_NUMBER}")
     return int(text)
+
+
+def _newest(request: web.Request, events: Sequence[Event]) -> list[dict[str, Any]]:
+    last = min(number(request, "last", DEFAULT_LAST, 1), MAX_LAST)
+    return [to_json(event) for event in events[-last:]]

@@ -38,9 +38,10 @@ class _RunCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         state = self._state
         yield self._info()
-        restarts = CounterMetricFamily("plt_tui_restarts", "Restarts after a failed rank.", labels=("run",))
-        restarts.add_metric((self._name,), state.restarts)
-        yield restarts
+        for name, text, count in _counts(state):
+            family = CounterMetricFamily(f"plt_tui_{name}", text, labels=("run",))
+            family.add_metric((self._name,), count)
+            yield family
         for gauge in chain(_run(state), _last_step(state), _evaluation(state), _ranks(state), _machine(state)):
             yield from self._family(*gauge)
 
@@ -59,6 +60,12 @@ class _RunCollector(Collector):
             yield family
 
 
+def _counts(state: RunState) -> Iterator[tuple[str, str, int]]:
+    yield "restarts", "Restarts after a failed rank.", state.restarts
+    yield "spikes", "Steps that the guard found out of line, on all branches.", state.num_spikes
+    yield "guard_acts", "How often the guard did more than warn, on all branches.", state.guard_acts
+
+
 def _one(name: str, text: str, value: float) -> Gauge:
     return name, text, [({}, value)]
 
@@ -67,6 +74,7 @@ def _run(state: RunState) -> Iterator[Gauge]:
     phases = [({"phase": phase}, float(phase == state.phase)) for phase in get_args(RunPhase)]
     yield "run_phase", "1 for what the run does now, 0 for the others.", phases
     yield _one("step", "Completed optimizer steps.", state.step)
+    yield _one("branches", "Branches that rewinds have left.", len(state.branches))
     if state.run is not None:
         yield _one("target_step", "Step at which the run is finished.", state.run.target_step)
     if state.eta_s is not None and not state.is_over:

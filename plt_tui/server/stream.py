@@ -1,8 +1,8 @@
 """One client's way through the feed: what comes next, in which order, and how often.
 
-Does no I/O, so the Unix socket and the WebSocket send the same frames. A client costs two positions in the feed and at most
+Does no I/O, so the Unix socket and the WebSocket send the same frames. A client costs a few positions in the feed and at most
 BATCH_ROWS encoded steps, however slow it reads and however long the run is. Invariant: a step goes out before everything that
-happened after it, the end of the run included.
+happened after it, the end of the run included; the steps of a branch go out right before the rewind that left it.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import math
 from bisect import bisect_right
-from collections import deque
+from collections import Counter, deque
 from collections.abc import AsyncIterator
 from dataclasses import replace
 
@@ -26,9 +26,10 @@ from plt_tui.protocol.events import (
     Event,
     Failed,
     Phase,
+    Plan,
     Run,
     Sample,
-    Steps,
+    Spike,
 )
 
 BATCH_ROWS = 10_000
@@ -42,9 +43,9 @@ def steps_before(event: Event) -> float:
     match event:
         case Run():
             return event.start_step
-        case CommandStatus(name="set" | "undo"):  # these carry the first step computed with the new value
+        case Plan() | CommandStatus(name="set" | "undo"):  # these carry the first step that is computed with what is new
             return event.step - 1
-        case Phase() | Eval() | Sample() | Checkpoint() | CheckpointFailed() | CommandStatus() | Failed() | Done():
+        case Phase() | Eval() | Sample() | Checkpoint() | CheckpointFailed() | CommandStatus() | Spike() | Failed() | Done():
             return event.step
         case End():
             return math.inf
@@ -58,14 +59,17 @@ class Reader:
     def __init__(self, feed: Feed) -> None:
         self._feed = feed
         self._cursor = Cursor()
-        self._rows = 0
+        self._given: Counter[int] = Counter()
+        """Rows given of each branch; 0: of the line that the run is on."""
+        self._room = BATCH_ROWS
+        """Rows that fit in the batch that is being put together."""
         self._generation = feed.history.generation
         self._waiting: deque[Event] = deque()
 
     @property
     def is_behind(self) -> bool:
         """True while the last `read` left something that it could have given."""
-        return bool(self._waiting) or self._rows < len(self._feed.history)
+        return bool(self._waiting) or self._given[0] < len(self._feed.history)
 
     def read(self) -> list[Event]:
         """What comes next, at most BATCH_ROWS steps of it; empty when nothing is new.
@@ -74,37 +78,54 @@ class Reader:
         """
         history = self._feed.history
         if self._generation != history.generation:
-            self._rows, self._generation = 0, history.generation
-        everything_but_rows = replace(self._cursor, rows=len(history), generation=history.generation)
+            self._given[0], self._generation = 0, history.generation
+        everything_but_rows = replace(
+            self._cursor, rows=len(history), generation=history.generation, branches=len(history.branches)
+        )
         news, self._cursor = self._feed.read(everything_but_rows)
         self._waiting.extend(news)
-        return self._in_order(min(len(history), self._rows + BATCH_ROWS))
+        return self._in_order()
 
-    def _in_order(self, stop: int) -> list[Event]:
-        """Waiting events with the rows up to `stop` between them; an event whose rows do not fit goes on waiting."""
-        steps, out = self._feed.history.columns["step"], list[Event]()
-        for limit in self._session_limits():
-            wanted = bisect_right(steps, min(limit, steps_before(self._waiting[0])))
-            self._take_rows(min(wanted, stop), out)
-            if wanted > stop:
+    def _in_order(self) -> list[Event]:
+        """Waiting events, each behind the rows that it follows; one whose rows do not fit in the batch goes on waiting."""
+        history, out = self._feed.history, list[Event]()
+        self._room = BATCH_ROWS
+        for limit in self._limits():
+            event = self._waiting[0]
+            rows = bisect_right(history.columns["step"], min(limit, steps_before(event)))
+            branch = self._left_by(event)
+            if not self._take(0, rows, out) or (branch and not self._take(branch, len(history.line(branch)["step"]), out)):
                 return out
             out.append(self._waiting.popleft())
-        self._take_rows(stop, out)
+        self._take(0, len(history), out)
         return out
 
-    def _session_limits(self) -> list[float]:
-        """For each waiting event the last step that may precede it: later ones belong to a session that begins behind it."""
+    def _limits(self) -> list[float]:
+        """For each waiting event the last step that may precede it: a resume or rewind behind it computed later ones again."""
         limits, limit = list[float](), math.inf
         for event in reversed(self._waiting):
-            if isinstance(event, Run):
-                limit = min(limit, event.start_step)
+            match event:
+                case Run(start_step=step) | CommandStatus(name="rewind", status="applied", step=step):
+                    limit = min(limit, step)
             limits.append(limit)
         return limits[::-1]
 
-    def _take_rows(self, stop: int, out: list[Event]) -> None:
-        if self._rows < stop:
-            out.append(Steps.from_columns(self._feed.history.columns, self._rows, stop))
-            self._rows = stop
+    def _left_by(self, event: Event) -> int:
+        """Number of the branch that `event` left; 0: none."""
+        match event:
+            case CommandStatus(name="rewind", status="applied"):
+                return next((left.number for left in self._feed.state.branches if left.id == event.id), 0)
+            case _:
+                return 0
+
+    def _take(self, branch: int, stop: int, out: list[Event]) -> bool:
+        """Add the rows of a branch up to `stop` to `out` while there is room; True when all of them have been given."""
+        start = self._given[branch]
+        end = min(stop, start + self._room)
+        if start < end:
+            out.append(self._feed.history.block(branch, start, end))
+            self._given[branch], self._room = end, self._room - (end - start)
+        return self._given[branch] >= stop
 
 
 class Follower:

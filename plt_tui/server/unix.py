@@ -20,7 +20,8 @@ from typing import Any
 
 from plt_tui.errors import PltTuiError, StorageError, UsageError
 from plt_tui.protocol.commands import Command, from_json, status_of
-from plt_tui.protocol.events import Alert, Event, encode
+from plt_tui.protocol.events import Alert, Event
+from plt_tui.protocol.framing import encode
 from plt_tui.protocol.hello import MAX_MESSAGE_BYTES, PROTOCOL_VERSION
 from plt_tui.protocol.text import safe_line
 from plt_tui.server.door import GOODBYE_S, STALL_S, Hub, dropped_after, first_of, parse

@@ -12,7 +12,7 @@ from contextlib import suppress
 from aiohttp import web
 
 from plt_tui.control.feed import Feed
-from plt_tui.protocol.events import encode
+from plt_tui.protocol.framing import encode
 from plt_tui.protocol.hello import MAX_MESSAGE_BYTES
 from plt_tui.server.door import GOODBYE_S, dropped_after, first_of
 from plt_tui.server.stream import Follower

@@ -29,12 +29,10 @@ from torch import Tensor
 
 from plt_tui import __version__
 from plt_tui.errors import StorageError
+from plt_tui.protocol.manifest import CHUNK_BYTES, FORMAT, MANIFEST, MODEL, OPTIMIZER, STATE, Manifest, read_manifest, verify
 from plt_tui.weights.digest import weights_sha256
 
-FORMAT = 1
-MODEL, OPTIMIZER, STATE, MANIFEST = "model.safetensors", "optimizer.safetensors", "state.json", "manifest.json"
 _FOLDER = re.compile(r"step-(\d{8,})")
-_CHUNK_BYTES = 1 << 24
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,26 +45,6 @@ class Snapshot:
     state: Mapping[str, Any]
     """Built-in values: cursor, tokens, fingerprint, tokenizer, shape, loss scale, and what the bits depend on."""
     name: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Manifest:
-    """Content of `manifest.json`."""
-
-    format: int
-    step: int
-    name: str
-    weights_sha256: str
-    files: dict[str, dict[str, Any]]
-    """Per file: bytes and sha256."""
-    written_at: float
-    plt_tui: str
-    torch: str
-
-    @property
-    def bytes(self) -> int:
-        """Size of all files but the manifest."""
-        return sum(int(file["bytes"]) for file in self.files.values())
 
 
 def copy_tensors(tensors: Iterable[tuple[str, Tensor]]) -> dict[str, Tensor]:
@@ -124,35 +102,6 @@ def give_name(folder: Path, name: str) -> Manifest:
     return manifest
 
 
-def read_manifest(folder: Path) -> Manifest:
-    """What `folder` says it holds. Raises: StorageError when it is not readable, of another format, or not complete."""
-    try:
-        manifest = Manifest(**json.loads((folder / MANIFEST).read_text()))
-    except (OSError, ValueError, TypeError) as error:
-        raise StorageError(f"{folder / MANIFEST}: {error}") from None
-    if manifest.format != FORMAT:
-        raise StorageError(f"{folder}: format {manifest.format}, but this version reads format {FORMAT}")
-    if set(manifest.files) != {MODEL, OPTIMIZER, STATE}:
-        raise StorageError(f"{folder / MANIFEST}: it must vouch for {MODEL}, {OPTIMIZER} and {STATE}, and nothing else")
-    return manifest
-
-
-def verify(folder: Path) -> Manifest:
-    """The manifest, once every file has the size and hash that it says. Raises: StorageError naming the file."""
-    manifest = read_manifest(folder)
-    for name, expected in manifest.files.items():
-        path = folder / name
-        try:
-            size, sha256 = path.stat().st_size, _file_sha256(path)
-        except OSError as error:
-            raise StorageError(f"{path}: {error.strerror}") from None
-        if size != expected["bytes"]:
-            raise StorageError(f"{path}: {size} bytes instead of {expected['bytes']}")
-        if sha256 != expected["sha256"]:
-            raise StorageError(f"{path}: its content has changed since it was written (sha256 differs)")
-    return manifest
-
-
 def read(folder: Path) -> Snapshot:
     """The checkpoint in `folder`, its weights compared with the hash in its manifest; `verify` compares every byte.
 
@@ -190,6 +139,11 @@ def newest_good(root: Path) -> tuple[Path | None, list[str]]:
         else:
             return folder, rejected
     return None, rejected
+
+
+def is_finite(snapshot: Snapshot) -> bool:
+    """True when all weights are numbers: a NaN or an infinity never becomes anything else."""
+    return all(bool(torch.isfinite(tensor).all()) for tensor in snapshot.model.values())
 
 
 def prune(root: Path, keep: int, good: Collection[Path]) -> None:
@@ -248,21 +202,13 @@ def _is_named(folder: Path) -> bool:
 def _write_file(path: Path, content: bytes) -> dict[str, Any]:
     digest = hashlib.sha256()
     with path.open("xb") as file:
-        for start in range(0, len(content), _CHUNK_BYTES):
-            chunk = memoryview(content)[start : start + _CHUNK_BYTES]
+        for start in range(0, len(content), CHUNK_BYTES):
+            chunk = memoryview(content)[start : start + CHUNK_BYTES]
             digest.update(chunk)
             file.write(chunk)
         file.flush()
         os.fsync(file.fileno())
     return {"bytes": len(content), "sha256": digest.hexdigest()}
-
-
-def _file_sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK_BYTES):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def _sync_folder(folder: Path) -> None:

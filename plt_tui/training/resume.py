@@ -11,6 +11,7 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 
+from plt_tui.protocol.manifest import read_manifest, verify
 from plt_tui.protocol.text import safe_line
 from plt_tui.training import checkpoint
 from plt_tui.training.trainer import Trainer
@@ -53,7 +54,7 @@ def _chosen_step(wish: str, root: Path) -> int:
     moved = checkpoint.set_aside(root, checkpoint.step_of(own) if own is not None else -1)
     for path in moved:
         log.warning("set aside: %s", safe_line(path.name))
-    return checkpoint.read_manifest(folder).step if folder is not None else -1
+    return read_manifest(folder).step if folder is not None else -1
 
 
 def _own(folder: Path | None, root: Path) -> Path | None:
@@ -68,5 +69,5 @@ def _chosen(wish: str, root: Path) -> Path | None:
         for reason in rejected:
             log.warning("not resumed from: %s", safe_line(reason))
         return folder
-    checkpoint.verify(Path(wish))
+    verify(Path(wish))
     return Path(wish)

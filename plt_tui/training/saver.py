@@ -13,8 +13,9 @@ from pathlib import Path
 
 from plt_tui.errors import StorageError
 from plt_tui.protocol.events import Checkpoint, CheckpointFailed
+from plt_tui.protocol.manifest import Manifest, is_whole, read_manifest
 from plt_tui.training import checkpoint
-from plt_tui.training.checkpoint import Manifest, Snapshot
+from plt_tui.training.checkpoint import Snapshot
 
 Outcome = Checkpoint | CheckpointFailed
 Report = Callable[[Outcome], None]
@@ -39,7 +40,21 @@ class Saver:
 
     def has(self, step: int) -> bool:
         """True when this step's checkpoint is whole on disk."""
-        return self._folder(step) in self._good
+        return self.folder(step) in self._good
+
+    def folder(self, step: int) -> Path:
+        """Where this step's checkpoint lies, or would."""
+        return self._root / checkpoint.folder_name(step)
+
+    def newest_between(self, after: int, last: int) -> int:
+        """Step of the newest checkpoint that verifies, later than `after` and not later than `last`; 0 for none."""
+        steps = ((checkpoint.step_of(path), path) for path in checkpoint.find(self._root))
+        return next((step for step, path in steps if after < step <= last and is_whole(path)), 0)
+
+    def leave(self, last: int) -> None:
+        """Set aside every checkpoint after step `last`: the run has gone back there. Call `wait` first."""
+        checkpoint.set_aside(self._root, last)
+        self._good = {path for path in self._good if checkpoint.step_of(path) <= last}
 
     def save(self, step: int, snapshot: Callable[[], Snapshot], name: str = "", then: Report | None = None) -> None:
         """Begin to save `step`; `snapshot` is taken now if it must be written. `then` is told after everybody else.
@@ -49,7 +64,7 @@ class Saver:
         assert self._thread is None, "a save is in flight"
         if self.has(step) and not name:
             if then is not None:
-                then(self._known(step, checkpoint.read_manifest(self._folder(step))))
+                then(self._known(step, read_manifest(self.folder(step))))
             return
         copy = None if self.has(step) else snapshot()
         self._thread = threading.Thread(target=self._run, args=(step, copy, name, then), name="saver")
@@ -78,8 +93,10 @@ class Saver:
             then(outcome)
 
     def _written(self, step: int, copy: Snapshot | None, name: str, started: float) -> Checkpoint:
+        if copy is not None and not checkpoint.is_finite(copy):
+            raise StorageError(f"step {step}: weights are NaN or infinite, and would hide the good checkpoint before it")
         if copy is None:
-            manifest = checkpoint.give_name(self._folder(step), name)
+            manifest = checkpoint.give_name(self.folder(step), name)
         else:
             folder, manifest = checkpoint.write(self._root, copy)
             self._good.add(folder)
@@ -87,7 +104,7 @@ class Saver:
         return self._known(step, manifest, time.monotonic() - started)
 
     def _known(self, step: int, manifest: Manifest, seconds: float = 0.0) -> Checkpoint:
-        folder = self._folder(step)
+        folder = self.folder(step)
         return Checkpoint(
             time=time.time(),
             step=step,
@@ -97,6 +114,3 @@ class Saver:
             seconds=seconds,
             weights_sha256=manifest.weights_sha256,
         )
-
-    def _folder(self, step: int) -> Path:
-        return self._root / checkpoint.folder_name(step)

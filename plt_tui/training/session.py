@@ -10,32 +10,52 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 
-from plt_tui.config.hyper import Edit, check_edit, last_edit, lr_at, value_at
+from plt_tui.config.hyper import value_at
 from plt_tui.errors import StorageError
-from plt_tui.protocol.commands import Command, status_of
-from plt_tui.protocol.events import Checkpoint, CommandState, Done, Eval, Event, Sample, Step
+from plt_tui.protocol.commands import Command
+from plt_tui.protocol.events import Checkpoint, CommandState, Done, Eval, Event, Recent, Sample, Step
 from plt_tui.protocol.link import RankEnd
 from plt_tui.protocol.text import safe_line
-from plt_tui.training.agreement import Agreement
+from plt_tui.training.agreement import Agreement, PendingAgreement
+from plt_tui.training.past import Past
 from plt_tui.training.ranks import BEAT_S
 from plt_tui.training.saver import Outcome, Report, Saver
+from plt_tui.training.sentry import Sentry
+from plt_tui.training.speaker import Speaker
 from plt_tui.training.status import StatusReporter
+from plt_tui.training.steering import Steering
 from plt_tui.training.trainer import Trainer
 
 log = logging.getLogger("plt_tui")
 
 
 class Session:
-    """One rank's part of one session of a run."""
+    """One rank's part of one session of a run.
 
-    def __init__(self, trainer: Trainer, link: RankEnd, status: StatusReporter, saver: Saver, *, paused: bool) -> None:
+    paused: begin in a pause. known_step, guard_acts: what the record holds, see `sentry`.
+    """
+
+    def __init__(
+        self,
+        trainer: Trainer,
+        link: RankEnd,
+        status: StatusReporter,
+        saver: Saver,
+        *,
+        paused: bool = False,
+        known_step: int = 0,
+        guard_acts: int = 0,
+    ) -> None:
+        keep = trainer.config.checkpoint
         self._trainer = trainer
-        self._link = link
         self._status = status
         self._agreement = Agreement(trainer.ranks, link)
+        self._speaker = Speaker(link, is_first=trainer.ranks.is_first)
         self._saver = saver
+        self._past = Past(trainer, saver, count=keep.recent, budget_bytes=keep.recent_mb << 20)
+        self._steering = Steering(trainer, self._speaker, self._past, self._went_back)
+        self._sentry = Sentry(trainer, self._speaker, self._steering, known_step=known_step, acts=guard_acts)
         self._evaluated_step = -1
         self._sampled_step = -1
         self._paused = paused
@@ -43,12 +63,14 @@ class Session:
         self._actions: Mapping[str, Callable[[Command], None]] = {
             "pause": self._pause,
             "resume": self._resume,
-            "set": self._set,
-            "undo": self._undo,
+            "set": self._steering.set,
+            "undo": self._steering.undo,
+            "rewind": self._rewind,
             "checkpoint": self._checkpoint,
             "eval": self._eval,
             "sample": self._sample,
             "stop": self._begin_stop,
+            "hibernate": self._hibernate,
         }
 
     def run(self) -> Done:
@@ -103,35 +125,60 @@ class Session:
         self._act(commands)
 
     def _step(self) -> None:
-        trainer = self._trainer
+        trainer, sentry = self._trainer, self._sentry
         started = time.perf_counter()
         hyper = trainer.hyper(trainer.step + 1)
         sums = trainer.accumulate()
         pending = self._agreement.post([sums.loss])
-        grad_norm = trainer.update(hyper)
-        (loss_sum,), commands = self._agreement.settle(pending)
-        seconds = time.perf_counter() - started
-        parts = trainer.clock.close()
-        self._status.stepped(trainer.step, seconds, parts)
-        self._say(
-            Step(
-                time=time.time(),
-                step=trainer.step,
-                loss=loss_sum / trainer.ranks.world_size,
-                lr=hyper.lr,
-                grad_norm=grad_norm,
-                tokens=trainer.tokens,
-                tokens_per_s=sums.num_targets / seconds,
-                step_ms=seconds * 1e3,
-                data_ms=parts.data,
-            )
-        )
+        norm = trainer.measure()
+        verdict = None
+        if looks_first := sentry.looks_first(norm):
+            loss, commands = self._settle(pending)
+            verdict = sentry.judge(loss, norm)
+            if verdict is not None and verdict.ends_run:
+                sentry.follow(verdict, was_left_out=False)
+        if is_left_out := sentry.leaves_out(verdict):
+            trainer.leave_out()
+        else:
+            trainer.update(hyper)
+        if not looks_first:
+            loss, commands = self._settle(pending)
+            verdict = sentry.judge(loss, norm)
+        self._tell_step(loss, norm, hyper.lr, sums.num_targets, time.perf_counter() - started)
+        step = trainer.step
+        if verdict is not None:
+            sentry.follow(verdict, was_left_out=is_left_out)
         self._act(commands)
-        if trainer.step < trainer.target_step and (self._stop is None or _saves(self._stop)):
+        if trainer.step == step < trainer.target_step and (self._stop is None or _saves(self._stop)):
             self._do_what_is_due()
 
+    def _settle(self, pending: PendingAgreement) -> tuple[float, list[Command]]:
+        """The loss of the global batch, and the commands of this boundary."""
+        (loss_sum,), commands = self._agreement.settle(pending)
+        return loss_sum / self._trainer.ranks.world_size, commands
+
+    def _tell_step(self, loss: float, norm: float, lr: float, num_targets: int, seconds: float) -> None:
+        trainer = self._trainer
+        parts = trainer.clock.close()
+        self._status.stepped(trainer.step, seconds, parts)
+        step = Step(
+            time=time.time(),
+            step=trainer.step,
+            loss=loss,
+            lr=lr,
+            grad_norm=norm,
+            tokens=trainer.tokens,
+            tokens_per_s=num_targets / seconds,
+            step_ms=seconds * 1e3,
+            data_ms=parts.data,
+        )
+        self._say(step)
+        if self._is_due("log_every") and trainer.ranks.is_first:
+            words = "step %d: loss %.4f, gradient norm %.3g, learning rate %.3g, %.0f tokens/s"
+            log.info(words, step.step, step.loss, step.grad_norm, step.lr, step.tokens_per_s)
+
     def _do_what_is_due(self, *, is_last: bool = False) -> None:
-        """Evaluate, sample and save where an interval ends at this step; at the end of the run all three."""
+        """Evaluate, sample, save and keep a copy where an interval ends at this step; at the end of the run the first three."""
         step = self._trainer.step
         if (is_last or self._is_due("eval_every")) and self._evaluated_step != step:
             self._evaluate()
@@ -139,6 +186,8 @@ class Session:
             self._write_sample(None)
         if is_last or self._is_due("checkpoint_every"):
             self._save()
+        if not is_last and step % self._trainer.config.checkpoint.recent_every == 0 and self._past.keep():
+            self._tell_recent()
 
     def _is_due(self, interval: str) -> bool:
         every = value_at(self._trainer.config, self._trainer.edits, interval, self._trainer.step)
@@ -162,35 +211,19 @@ class Session:
         self._paused = False
         self._answer(command, "applied", self._trainer.step)
 
-    def _set(self, command: Command) -> None:
-        trainer = self._trainer
-        first = trainer.step + 1
-        if first > trainer.target_step:
-            self._answer(command, "refused", trainer.step, "the last step is done")
-            return
-        name, value, mode = check_edit(command.args["name"], command.args["value"], command.args.get("mode", "set"))
-        before = self._knob(name, first)
-        trainer.edits.append(Edit(id=command.id, step=first, name=name, value=value, mode=mode))
-        self._answer(command, "applied", first, f"{before} -> {self._knob(name, first)}")
+    def _rewind(self, command: Command) -> None:
+        self._status.say("rewinding", self._trainer.step)
+        self._steering.rewind(command)
+        self._status.say("training", self._trainer.step)
 
-    def _undo(self, command: Command) -> None:
-        trainer = self._trainer
-        first = trainer.step + 1
-        wanted = command.args.get("edit")
-        edit = next((edit for edit in trainer.edits if edit.id == wanted), None) if wanted else last_edit(trainer.edits)
-        if edit is None or edit.name == "undo":
-            self._answer(command, "refused", trainer.step, "there is no edit to undo")
-            return
-        before = self._knob(edit.name, first)
-        trainer.edits.append(Edit(id=command.id, step=first, name="undo", value=edit.id))
-        filled = replace(command, args={**command.args, "edit": edit.id})
-        self._answer(filled, "applied", first, f"{edit.name} {before} -> {self._knob(edit.name, first)}")
+    def _went_back(self) -> None:
+        """What was done at this step was done when it was first reached."""
+        self._evaluated_step = self._sampled_step = self._trainer.step
+        self._tell_recent()
 
-    def _knob(self, name: str, step: int) -> str:
-        trainer = self._trainer
-        if name == "lr":
-            return f"{lr_at(trainer.config.optim, trainer.target_step, trainer.edits, step):.6g}"
-        return str(value_at(trainer.config, trainer.edits, name, step))
+    def _tell_recent(self) -> None:
+        past = self._past
+        self._say(Recent(time=time.time(), steps=past.steps, bytes=past.memory_bytes, seconds=past.copy_seconds))
 
     def _checkpoint(self, command: Command) -> None:
         step = self._trainer.step
@@ -214,6 +247,16 @@ class Session:
 
     def _begin_stop(self, command: Command) -> None:
         self._stop = command  # answered when what it asks for is on disk
+
+    def _hibernate(self, command: Command) -> None:
+        """Leave once this step is on disk; a run that cannot be saved goes on."""
+        trainer = self._trainer
+        self._save()
+        trainer.ranks.alone(self._saver.wait)
+        if trainer.ranks.broadcast_int(self._saver.has(trainer.step)):
+            self._stop = command
+        else:
+            self._answer(command, "refused", trainer.step, f"not saved: {self._saver.failure}")
 
     def _evaluate(self) -> None:
         trainer = self._trainer
@@ -253,11 +296,10 @@ class Session:
         self._status.say("training", trainer.step)
 
     def _answer(self, command: Command, status: CommandState, step: int, reason: str = "") -> None:
-        self._say(replace(status_of(command, status, step, reason), time=time.time()))
+        self._speaker.answer(command, status, step, reason)
 
     def _say(self, event: Event) -> None:
-        if self._trainer.ranks.is_first:
-            self._link.send(event)
+        self._speaker.say(event)
 
 
 def _saves(stop: Command) -> bool:

@@ -7,20 +7,22 @@ for all ranks together. Invariant: what a step computes depends only on (config,
 from __future__ import annotations
 
 import contextlib
+import itertools
 import math
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from plt_tui.config.hyper import Edit, lr_at, value_at
+from plt_tui.config.edits import Edit, edits_from, edits_to, skips_update
+from plt_tui.config.hyper import lr_at, value_at
 from plt_tui.config.schema import DEFAULT_STEPS, RunConfig
 from plt_tui.data.cursor import EvalWindows, train_batches
 from plt_tui.data.prepare import Dataset, prepare
 from plt_tui.errors import NonFiniteLoss
+from plt_tui.model.base import LanguageModel
 from plt_tui.model.build import OURS, build_model
 from plt_tui.model.generate import generate
 from plt_tui.plugins import Plugins
@@ -29,7 +31,9 @@ from plt_tui.training.checkpoint import Snapshot, copy_tensors
 from plt_tui.training.clock import StepClock
 from plt_tui.training.continuity import exact_if, inexact_because, refuse_mismatch, shape_of
 from plt_tui.training.evaluate import EvalResult, evaluate
+from plt_tui.training.guard import Windows
 from plt_tui.training.optimizer import StepHyper, build_optimizer, load_state_tensors, state_tensors, tell
+from plt_tui.training.place import GlobalBatch, Place
 from plt_tui.training.precision import UNSCALED, LossScale, autocast, set_math_modes
 from plt_tui.training.ranks import Ranks, from_environment, leave
 from plt_tui.training.replica import build_replica, unsynchronised
@@ -72,31 +76,27 @@ class Trainer:
         self.ranks = ranks if ranks is not None else from_environment(config.parallel)
         set_math_modes(config.train, self.ranks.device)
         self.dataset = dataset if dataset is not None else prepare(config.data, plugins=plugins)
-        self.batches = train_batches(self.dataset, config.data, stream_seed(config.run.seed, "data"))
+        batches = train_batches(self.dataset, config.data, stream_seed(config.run.seed, "data"))
+        self.place = Place(batches, config, self.ranks.world_size)
         self.windows = EvalWindows(self.dataset.eval, config.data.context)
-        self.model = build_model(
-            config.model,
-            vocab_size=self.dataset.tokenizer.vocab_size,
-            context=config.data.context,
-            seed=stream_seed(config.run.seed, "weights"),
-            plugins=plugins,
-        ).to(self.ranks.device)
+        self._plugins = plugins
+        self.model = self._new_model().to(self.ranks.device)
         self.model.checkpoint_blocks = config.train.activation_checkpointing
         self.optimizer = build_optimizer(self.model, config.optim, self.ranks)
         self.clock = StepClock(self.ranks.device)
         self.step = 0
         """Completed optimizer steps."""
-        self.sample_index = 0
-        """Global index of the next training sequence: the whole place in the data."""
-        self.tokens = 0
-        """Tokens predicted since step 0, padding left out."""
-        self._num_targets = 0
-        """Those of the batch whose gradients are held: with packing it takes a while to count them."""
         self.edits: list[Edit] = []
+        """What changes the configuration on the way, in the order of application; kept by whoever steers."""
+        self.watch = Windows(config.guard)
+        """Losses and gradient norms of the last steps, for the guard."""
+        self._batch: GlobalBatch | None = None
+        """That whose gradients are held."""
+        self._norm: Tensor | None = None
+        """Of the gradients that are held, once it is known."""
         self._draws = bool(config.model.dropout) or config.model.arch != OURS
         """Whether the model may draw random numbers: nobody knows what a plug-in's does."""
         self.loss_scale = LossScale() if config.train.precision == "fp16" else UNSCALED
-        self.target_step = self._target_step()
         if self._owns_ranks:
             self.init_weights()
         self._replica = build_replica(self.model, config.train, self.ranks, self.clock)
@@ -114,17 +114,41 @@ class Trainer:
             leave(self.ranks)
 
     @property
+    def is_within_step(self) -> bool:
+        """True between `accumulate` and the completion of its step."""
+        return self._batch is not None
+
+    @property
+    def tokens(self) -> int:
+        """Tokens predicted since step 0, padding left out."""
+        return self.place.tokens
+
+    @property
     def global_batch(self) -> int:
-        """Sequences per optimizer step over all ranks and micro-steps."""
-        return self.config.train.batch_size * self.config.train.accumulate * self.ranks.world_size
+        """Sequences of the next step over all ranks and micro-steps."""
+        return self.place.global_batch(self.edits, self.step + 1)
 
     @property
     def tokens_per_step(self) -> int:
-        """Tokens trained on per optimizer step, padding included."""
+        """Tokens that the next step trains on, padding included."""
         return self.global_batch * self.config.data.context
 
+    @property
+    def target_step(self) -> int:
+        """The last step that `[train]` asks for, given how far this run is and how large its batches are now."""
+        train, trained = self.config.train, self.place.trained
+        if train.steps:
+            return train.steps
+        left = DEFAULT_STEPS - self.step
+        if train.epochs:
+            left = math.ceil((train.epochs * self.place.batches.samples_per_epoch - trained) / self.global_batch)
+        elif train.tokens:
+            # In tokens with padding on both sides: their ratio differs from step to step, and would move the target.
+            left = math.ceil((train.tokens - trained * self.config.data.context) / self.tokens_per_step)
+        return self.step + max(0, left)
+
     def hyper(self, step: int) -> StepHyper:
-        """What the optimizer is told for step `step` (1-based)."""
+        """What the optimizer is told for step `step` (1-based), the next one or one after it."""
         return StepHyper(
             lr=lr_at(self.config.optim, self.target_step, self.edits, step),
             betas=value_at(self.config, self.edits, "betas", step),
@@ -138,17 +162,19 @@ class Trainer:
         The loss is normalised by the tokens of the whole global batch, so that padding weighs nothing and neither the number of
         ranks nor that of micro-steps changes a gradient.
         """
-        train, device = self.config.train, self.ranks.device
-        self._num_targets = num_targets = self.batches.num_targets(self.sample_index, self.global_batch)
+        train, device, step = self.config.train, self.ranks.device, self.step + 1
+        self._batch = batch = self.place.enter(self.edits, step)
+        self._norm = None
+        self.model.embedding_grad_scale = value_at(self.config, self.edits, "embedding_grad_scale", step)
         # DDP takes the mean over ranks: dividing by the share of one rank gives the mean over all tokens.
-        normalizer = torch.tensor(num_targets / self.ranks.world_size, device=device)
+        normalizer = torch.tensor(batch.num_targets / self.ranks.world_size, device=device)
         loss_sum = torch.zeros((), device=device)
-        for micro in range(train.accumulate):
+        for micro in range(batch.layout.accumulate):
             self.clock.mark("data")
-            ids = self._micro_batch(micro)
+            ids = self._micro_batch(batch, micro)
             if self._draws:
                 torch.manual_seed(stream_seed(self.config.run.seed, "dropout", self.ranks.rank, self.step, micro))
-            is_last = micro == train.accumulate - 1
+            is_last = micro == batch.layout.accumulate - 1
             with contextlib.nullcontext() if is_last else unsynchronised(self._replica):
                 self.clock.mark("forward")
                 ids = ids.to(device, non_blocking=True)  # not a part of "data": it waits for the pass before it
@@ -158,24 +184,33 @@ class Trainer:
                 (loss * self.loss_scale.scale).backward()
             loss_sum += loss.detach()
         self.clock.mark("other")
-        return StepSums(loss=float(loss_sum), num_targets=num_targets)
+        return StepSums(loss=float(loss_sum), num_targets=batch.num_targets)
 
-    def update(self, hyper: StepHyper) -> float:
-        """Clip and apply the gradients of `accumulate`; the step is complete then. Returns the gradient norm before clipping.
+    def measure(self) -> float:
+        """Global L2 norm of the gradients of `accumulate` before clipping; the same on every rank, which hold the same ones.
 
-        With fp16 a step whose gradients overflow changes no weight, halves the loss scale, and returns infinity.
-
-        Raises: NonFiniteLoss before anything was changed; on every rank, because all ranks hold the same gradients.
+        With fp16 it is infinity where they overflow.
         """
         self.clock.mark("optim")
         gradients = [parameter.grad for parameter in self.model.parameters() if parameter.grad is not None]
         if self.loss_scale.scale != 1.0:
             torch._foreach_mul_(gradients, 1.0 / self.loss_scale.scale)
-        total = nn.utils.get_total_norm(gradients, foreach=True)
-        norm = float(total)
+        self._norm = nn.utils.get_total_norm(gradients, foreach=True)
+        norm = float(self._norm)
+        return norm if math.isfinite(norm) or self.loss_scale is UNSCALED else math.inf
+
+    def update(self, hyper: StepHyper) -> float:
+        """Clip and apply the gradients of `accumulate`; the step is complete then. Returns what `measure` does.
+
+        With fp16 a step whose gradients overflow changes no weight and halves the loss scale.
+
+        Raises: NonFiniteLoss before anything was changed; on every rank, because all ranks hold the same gradients.
+        """
+        norm = self.measure() if self._norm is None else float(self._norm)
         if math.isfinite(norm):
             if hyper.grad_clip and norm > hyper.grad_clip:
-                nn.utils.clip_grads_with_norm_(self.model.parameters(), hyper.grad_clip, total, foreach=True)
+                assert self._norm is not None, "measured above"
+                nn.utils.clip_grads_with_norm_(self.model.parameters(), hyper.grad_clip, self._norm, foreach=True)
             tell(self.optimizer, hyper)
             self.optimizer.step()
         elif self.loss_scale is UNSCALED:
@@ -183,28 +218,41 @@ class Trainer:
                 f"the gradient norm is {norm} at step {self.step + 1}; the weights were not changed. "
                 "Lower optim.lr or resume from an earlier checkpoint"
             )
+        self._complete(is_finite=math.isfinite(norm))
+        return norm if math.isfinite(norm) else math.inf
+
+    def leave_out(self) -> None:
+        """Complete the step of `accumulate` without applying its gradients."""
+        norm = self.measure() if self._norm is None else float(self._norm)
+        self._complete(is_finite=math.isfinite(norm))
+
+    def _complete(self, *, is_finite: bool) -> None:
+        assert self._batch is not None, "a step is completed after accumulate"
         if self.loss_scale is not UNSCALED:
-            self.loss_scale = self.loss_scale.after(is_finite=math.isfinite(norm))
+            self.loss_scale = self.loss_scale.after(is_finite=is_finite)
         self.optimizer.zero_grad(set_to_none=False)
-        self.tokens += self._num_targets
-        self.sample_index += self.global_batch
+        self.place.leave(self._batch)
+        self._batch = self._norm = None
         self.step += 1
         self.clock.mark("other")
-        return norm if math.isfinite(norm) else math.inf
 
     def train_step(self) -> float:
         """One optimizer step. Returns the mean loss over the global batch before the update, nats per token."""
+        hyper = self.hyper(self.step + 1)
         pending = self.ranks.post_sum([self.accumulate().loss])
-        self.update(self.hyper(self.step + 1))
+        if skips_update(self.edits, self.step + 1):
+            self.leave_out()
+        else:
+            self.update(hyper)
         self.clock.close()
         return pending.wait()[0] / self.ranks.world_size
 
     def train_epoch(self) -> float:
         """Train to the end of the current pass over the corpus. Returns the mean loss of its steps."""
-        per_epoch = self.batches.samples_per_epoch
-        end = (self.sample_index // per_epoch + 1) * per_epoch
+        place, per_epoch = self.place, self.place.batches.samples_per_epoch
+        end = (place.sample_index // per_epoch + 1) * per_epoch
         losses = []
-        while self.sample_index < end:
+        while place.sample_index < end:
             losses.append(self.train_step())
         return sum(losses) / len(losses)
 
@@ -238,8 +286,8 @@ class Trainer:
             torch.tensor(ids, dtype=torch.int64, device=self.ranks.device),
             tokens=wishes.tokens,
             temperature=float(value_at(self.config, self.edits, "temperature", at)),
-            top_k=wishes.top_k,
-            top_p=wishes.top_p,
+            top_k=int(value_at(self.config, self.edits, "top_k", at)),
+            top_p=float(value_at(self.config, self.edits, "top_p", at)),
             seed=stream_seed(self.config.run.seed, "sample", at),
         )
         return prompt, tokenizer.decode(written)
@@ -250,18 +298,22 @@ class Trainer:
 
     def init_weights(self) -> None:
         """Begin with the weights at `train.init_from`, where the config names any. Raises: UsageError, StorageError."""
-        if self.config.train.init_from:
-            load_into(load(self.config.train.init_from), self.model)
+        self._init(self.model)
 
-    def snapshot(self, name: str = "") -> Snapshot:
-        """A copy of everything that a resume needs; any rank may take it alone, all hold the same."""
+    def moment(self) -> Snapshot:
+        """A copy of everything that a rewind in this process needs; any rank may take it alone, all hold the same."""
+        scaled = {} if self.loss_scale is UNSCALED else {"loss_scale": asdict(self.loss_scale)}
         return Snapshot(
             step=self.step,
             model=copy_tensors(self.model.named_parameters()),
             optimizer=copy_tensors(state_tensors(self.optimizer, self.model)),
-            state=self._state(),
-            name=name,
+            state={"step": self.step, **self.place.state(), "watch": self.watch.state(), **scaled},
         )
+
+    def snapshot(self, name: str = "") -> Snapshot:
+        """A copy of everything that a resume in another process needs; any rank may take it alone."""
+        moment = self.moment()
+        return replace(moment, name=name, state={**moment.state, **self._origin()})
 
     def save_checkpoint(self, root: Path | str, name: str = "") -> Path:
         """Write a checkpoint under `root` and return its folder; all ranks, rank 0 writes. Raises: StorageError."""
@@ -271,60 +323,71 @@ class Trainer:
     def load_checkpoint(self, folder: Path | str) -> list[str]:
         """Continue from the checkpoint in `folder`. Returns why the continuation is not exact, empty when it is.
 
-        Compares the weights with their hash; `checkpoint.verify` compares every byte. Raises: StorageError when it is damaged,
+        What the checkpoint was computed with wins over `edits` up to its step: a hub that died may have lost the last ones.
+        Compares the weights with their hash; `manifest.verify` compares every byte. Raises: StorageError when it is damaged,
         UsageError when the model has another shape, DataError when the data changed.
         """
         folder = Path(folder)
         snapshot = checkpoint.read(folder)
         refuse_mismatch(folder, snapshot.state, self._shape(), self.dataset.fingerprint)
-        load_state_tensors(self.optimizer, self.model, snapshot.optimizer)  # first: it refuses more often, and changes nothing
-        load_into(Weights(source=str(folder), tensors=snapshot.model), self.model)
-        self.step = snapshot.step
-        self.sample_index = int(snapshot.state["sample_index"])
-        self.tokens = int(snapshot.state["tokens"])
-        if self.loss_scale is not UNSCALED and "loss_scale" in snapshot.state:
-            self.loss_scale = LossScale(**snapshot.state["loss_scale"])
-        self.target_step = self._target_step()
+        self.restore(snapshot, source=str(folder))
+        if "edits" in snapshot.state:
+            known = [edit for edit in edits_from(snapshot.state["edits"]) if edit.step <= self.step]
+            self.edits = [*known, *(edit for edit in self.edits if edit.step > self.step)]
         return inexact_because(snapshot.state["exact_if"], self.config, self.ranks, self.target_step)
 
-    def _target_step(self) -> int:
-        """The last step that `[train]` asks for, given how far this run is already."""
-        train = self.config.train
-        if train.steps:
-            return train.steps
-        left = DEFAULT_STEPS - self.step
-        if train.epochs:
-            left = math.ceil((train.epochs * self.batches.samples_per_epoch - self.sample_index) / self.global_batch)
-        elif train.tokens:
-            # In tokens with padding on both sides: their ratio differs from step to step, and would move the target.
-            seen = self.sample_index * self.config.data.context
-            left = math.ceil((train.tokens - seen) / self.tokens_per_step)
-        return self.step + max(0, left)
+    def restore(self, snapshot: Snapshot, *, source: str = "memory") -> None:
+        """Go back to `snapshot` in place; `edits` stay as they are. Raises: StorageError or UsageError when it does not fit."""
+        load_state_tensors(self.optimizer, self.model, snapshot.optimizer)  # first: it refuses more often, and changes nothing
+        load_into(Weights(source=source, tensors=snapshot.model), self.model)
+        self.step = snapshot.step
+        self.place.restore(snapshot.state)
+        self.watch = Windows.restored(self.config.guard, snapshot.state.get("watch", {}))
+        if self.loss_scale is not UNSCALED:
+            self.loss_scale = LossScale(**snapshot.state.get("loss_scale", {}))
 
-    def _state(self) -> dict[str, Any]:
-        scaled = {} if self.loss_scale is UNSCALED else {"loss_scale": asdict(self.loss_scale)}
+    def first_snapshot(self) -> Snapshot:
+        """What `snapshot` gave before the first step, made anew."""
+        model = self._new_model()
+        self._init(model)
+        place = {"sample_index": 0, "tokens": 0}
+        return Snapshot(step=0, model=copy_tensors(model.named_parameters()), optimizer={}, state=place)
+
+    @property
+    def state_bytes(self) -> int:
+        """Memory that one snapshot takes."""
+        tensors = itertools.chain(self.model.named_parameters(), state_tensors(self.optimizer, self.model))
+        return sum(tensor.numel() * tensor.element_size() for _, tensor in tensors)
+
+    def _new_model(self) -> LanguageModel:
+        """The model with its initial values, on the CPU."""
+        return build_model(
+            self.config.model,
+            vocab_size=self.dataset.tokenizer.vocab_size,
+            context=self.config.data.context,
+            seed=stream_seed(self.config.run.seed, "weights"),
+            plugins=self._plugins,
+        )
+
+    def _init(self, model: LanguageModel) -> None:
+        if self.config.train.init_from:
+            load_into(load(self.config.train.init_from), model)
+
+    def _origin(self) -> dict[str, Any]:
+        """What the state of this run belongs to: a process that loads it may be of another one."""
         return {
-            "step": self.step,
-            "sample_index": self.sample_index,
-            "tokens": self.tokens,
+            "edits": edits_to(self.edits),
             "shape": self._shape(),
             "data_fingerprint": self.dataset.fingerprint,
             "tokenizer": self.dataset.tokenizer.to_json(),
             "exact_if": exact_if(self.config, self.ranks, self.target_step),
-            **scaled,
         }
 
     def _shape(self) -> dict[str, Any]:
         return shape_of(self.config, self.dataset.tokenizer.vocab_size)
 
-    def _micro_batch(self, micro: int) -> Tensor:
+    def _micro_batch(self, batch: GlobalBatch, micro: int) -> Tensor:
         """This rank's sequences of a micro-step, in the CPU's memory: int64 (B, T + 1)."""
-        size = self.config.train.batch_size
-        first = self.sample_index + (micro * self.ranks.world_size + self.ranks.rank) * size
-        ids = torch.from_numpy(self.batches.batch(first, size))
+        first = batch.share(micro, self.ranks.rank, self.ranks.world_size)
+        ids = torch.from_numpy(self.place.batches.batch(first, batch.layout.batch_size))
         return ids.pin_memory() if self.ranks.device.type == "cuda" else ids
-
-
-def edits_from(values: Sequence[dict[str, Any]]) -> list[Edit]:
-    """Edits as the hub passes them to a rank."""
-    return [Edit(**value) for value in values]

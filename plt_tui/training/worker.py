@@ -11,20 +11,20 @@ import gc
 import json
 import logging
 import os
-import platform
 import sys
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from plt_tui import __version__
+from plt_tui.config.edits import edits_from, edits_to
 from plt_tui.config.load import from_toml
 from plt_tui.config.past import checkpoint_root
 from plt_tui.errors import PltTuiError, RankFailed
 from plt_tui.plugins import Plugins
-from plt_tui.protocol.events import Alert, Failed, Progress, RankStatus, Run
+from plt_tui.protocol.events import Alert, Done, Failed, Progress, RankStatus, Run
 from plt_tui.protocol.link import RankEnd
 from plt_tui.protocol.rank import RankSpec
 from plt_tui.protocol.text import safe_line, safe_text
@@ -32,21 +32,39 @@ from plt_tui.protocol.text import safe_line, safe_text
 if TYPE_CHECKING:
     from plt_tui.data.tokenizer import Tokenizer
     from plt_tui.model.peak import Peak
-    from plt_tui.training.ranks import Ranks
     from plt_tui.training.resume import Resumed
+    from plt_tui.training.status import StatusReporter
     from plt_tui.training.trainer import Trainer
 
 log = logging.getLogger("plt_tui")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ready:
+    """One rank with everything built, and the checkpoint it continues from loaded."""
+
+    spec: RankSpec
+    link: RankEnd
+    status: StatusReporter
+    trainer: Trainer
+    resumed: Resumed
+    root: Path
+    """Folder of the checkpoints."""
+
+
 def main(spec: RankSpec, link: RankEnd) -> int:
-    """Run one rank to its end. Returns the process's exit code."""
+    """Run one rank of a session to its end. Returns the process's exit code."""
+    return run_rank(spec, link, _session)
+
+
+def run_rank(spec: RankSpec, link: RankEnd, body: Callable[[Ready], Done]) -> int:
+    """Build what `spec` asks for, let `body` work with it, and tell the hub how it ended. Returns the process's exit code."""
     logging.basicConfig(
         stream=sys.stdout, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", datefmt="%Y-%m-%dT%H:%M:%S"
     )
     link.send(RankStatus(time=time.time(), rank=spec.rank, pid=os.getpid(), doing="importing torch", device=spec.device))
     try:
-        _train(spec, link)
+        _build(spec, link, body)
     except PltTuiError as error:
         log.error("%s", safe_text(str(error)))
         link.send(_failure(spec, error, error.exit_code, str(error)))
@@ -58,17 +76,34 @@ def main(spec: RankSpec, link: RankEnd) -> int:
     return 0
 
 
-def _train(spec: RankSpec, link: RankEnd) -> None:
+def _session(ready: Ready) -> Done:
+    """Train as the configuration and the commands say."""
+    from plt_tui.training.saver import Saver
+    from plt_tui.training.session import Session
+
+    spec, config, known = ready.spec, ready.trainer.config, ready.resumed.own_folder(ready.root)
+    saver = Saver(ready.root, Path(spec.run_dir), config.checkpoint.keep, ready.link.send, resumed_from=known)
+    session = Session(
+        ready.trainer,
+        ready.link,
+        ready.status,
+        saver,
+        paused=spec.paused,
+        known_step=spec.known_step,
+        guard_acts=spec.guard_acts,
+    )
+    return session.run()
+
+
+def _build(spec: RankSpec, link: RankEnd, body: Callable[[Ready], Done]) -> None:
     with _without_collections():
         import torch
 
         from plt_tui.data.prepare import prepare
         from plt_tui.training.ranks import joined
         from plt_tui.training.resume import resume
-        from plt_tui.training.saver import Saver
-        from plt_tui.training.session import Session
         from plt_tui.training.status import StatusReporter
-        from plt_tui.training.trainer import Trainer, edits_from
+        from plt_tui.training.trainer import Trainer
 
     config = from_toml((Path(spec.run_dir) / "config.toml").read_text())
     plugins = Plugins(spec.plugins)
@@ -98,11 +133,10 @@ def _train(spec: RankSpec, link: RankEnd) -> None:
             if ranks.is_first:
                 _tell_resumed(resumed, link)
                 link.send(_run_event(spec, trainer, resumed, peak))
-            known = resumed.own_folder(root)
             # torch and its modules are some 300 000 objects that never become garbage: no collection need look at them again.
             gc.freeze()
-            saver = Saver(root, Path(spec.run_dir), config.checkpoint.keep, link.send, resumed_from=known)
-            link.send(Session(trainer, link, status, saver, paused=spec.paused).run())
+            ready = Ready(spec=spec, link=link, status=status, trainer=trainer, resumed=resumed, root=root)
+            link.send(body(ready))
     finally:
         Path(spec.meeting_file).unlink(missing_ok=True)
 
@@ -155,7 +189,7 @@ def _describe(trainer: Trainer, spec: RankSpec) -> None:
         trainer.target_step,
         trainer.global_batch,
         config.data.context,
-        trainer.target_step * trainer.global_batch / trainer.batches.samples_per_epoch,
+        trainer.target_step * trainer.global_batch / trainer.place.batches.samples_per_epoch,
     )
 
 
@@ -184,6 +218,7 @@ def _peak(trainer: Trainer) -> Peak:
 
 def _run_event(spec: RankSpec, trainer: Trainer, resumed: Resumed, peak: Peak) -> Run:
     from plt_tui.model.flops import flops_per_token, num_params
+    from plt_tui.training.environment import environment
 
     dataset = trainer.dataset
     return Run(
@@ -195,7 +230,7 @@ def _run_event(spec: RankSpec, trainer: Trainer, resumed: Resumed, peak: Peak) -
         target_step=trainer.target_step,
         start_step=trainer.step,
         tokens_per_step=trainer.tokens_per_step,
-        steps_per_epoch=trainer.batches.samples_per_epoch / trainer.global_batch,
+        steps_per_epoch=trainer.place.batches.samples_per_epoch / trainer.global_batch,
         train_tokens=dataset.num_train_tokens,
         eval_tokens=len(dataset.eval),
         vocab_size=dataset.tokenizer.vocab_size,
@@ -204,24 +239,10 @@ def _run_event(spec: RankSpec, trainer: Trainer, resumed: Resumed, peak: Peak) -
         peak_source=peak.source,
         device=spec.device,
         resumed_from=resumed.folder.name if resumed.folder is not None else "",
-        environment=_environment(spec, trainer.ranks),
+        environment={**environment(spec.threads, spec.plugins, trainer.ranks), "data": dataset.fingerprint},
+        config=trainer.config.model_dump(mode="json"),
+        edits=edits_to(trainer.edits),
     )
-
-
-def _environment(spec: RankSpec, ranks: Ranks) -> dict[str, Any]:
-    import numpy
-    import torch
-
-    on_gpu = ranks.device.type == "cuda"
-    return {
-        "plt_tui": __version__,
-        "python": platform.python_version(),
-        "torch": str(torch.__version__),
-        "numpy": str(numpy.__version__),
-        "platform": platform.platform(),
-        "threads": spec.threads,
-        "device_name": torch.cuda.get_device_name(ranks.device) if on_gpu else platform.machine(),
-    }
 
 
 def _failure(spec: RankSpec, error: Exception, exit_code: int, message: str) -> Failed:

@@ -15,7 +15,8 @@ from typing import Any
 
 from plt_tui.errors import HubUnreachable, UsageError
 from plt_tui.protocol.commands import Command, to_json
-from plt_tui.protocol.events import Alert, CommandStatus, Event, decode
+from plt_tui.protocol.events import Alert, CommandStatus, Event
+from plt_tui.protocol.framing import decode
 from plt_tui.protocol.hello import MAX_MESSAGE_BYTES, hello
 from plt_tui.protocol.text import safe_line
 

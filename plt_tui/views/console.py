@@ -1,7 +1,8 @@
 """The headless views: plain lines, one JSON object a line, or a progress bar, written to a text stream.
 
 They share one reading of a Source, `session_events`, and know nothing of hubs or files. Invariant: every step of the session is
-seen once and in order, `End` comes last, and no control character of a log line, sample or name reaches the stream.
+seen once and, between two rewinds, in order; `End` comes last, and no control character of a log line, sample or name reaches
+the stream.
 """
 
 from __future__ import annotations
@@ -11,9 +12,11 @@ import math
 import re
 from array import array
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from functools import reduce
 from typing import TextIO
 
 from plt_tui.control.state import RunState, apply
+from plt_tui.protocol.commands import rewind_of
 from plt_tui.protocol.events import (
     FINAL_PHASES,
     STEP_COLUMNS,
@@ -30,10 +33,11 @@ from plt_tui.protocol.events import (
     Progress,
     Run,
     Sample,
+    Spike,
     Step,
     Steps,
-    to_json,
 )
+from plt_tui.protocol.framing import to_json
 from plt_tui.protocol.text import safe_line
 from plt_tui.views.source import Source
 
@@ -47,6 +51,7 @@ JSON_KEYS: Mapping[str, tuple[str, ...]] = {
     "step": ("step", "loss", "lr", "grad_norm", "tokens", "tokens_per_s", "step_ms"),
     "eval": ("step", "loss", "perplexity", "bits_per_byte", "accuracy"),
     "checkpoint": ("step", "path"),
+    "spike": ("step", "what", "value", "z", "act", "reason"),
     "command": ("id", "name", "args", "actor", "status", "step"),
     "end": ("state", "step", "weights_sha256", "exit_code"),
 }
@@ -55,7 +60,7 @@ JSON_KEYS: Mapping[str, tuple[str, ...]] = {
 
 async def follow_json(source: Source, out: TextIO) -> End | None:
     """One JSON object a line; floats read back to the same bits. Returns the End, or None when the hub vanished."""
-    async for event in session_events(source):
+    async for event, _ in session_events(source):
         if event.kind in JSON_KEYS:
             out.write(json_line(event) + "\n")
             out.flush()
@@ -67,8 +72,8 @@ async def follow_json(source: Source, out: TextIO) -> End | None:
 async def follow_plain(source: Source, out: TextIO) -> End | None:
     """Lines for people, at most one step a second. Returns the End, or None when the hub vanished."""
     log = PlainLog()
-    async for event in session_events(source):
-        for line in log.lines(event):
+    async for event, state in session_events(source):
+        for line in log.lines(event, state):
             out.write(safe_line(line) + "\n")
             out.flush()
         if isinstance(event, End):
@@ -83,12 +88,10 @@ async def follow_progress(source: Source, out: TextIO) -> End | None:
     from rich.progress import Progress as Bar
     from rich.text import Text
 
-    state = RunState()
     words, numbers = TextColumn("{task.description}", markup=False), TextColumn("{task.fields[numbers]}", markup=False)
     with Bar(words, BarColumn(), MofNCompleteColumn(), numbers, console=Console(file=out), refresh_per_second=8) as bar:
         task = bar.add_task("starting", total=None, numbers="")
-        async for event in session_events(source):
-            state = apply(state, event)
+        async for event, state in session_events(source):
             for line in event_lines(event, state):
                 bar.console.print(Text(safe_line(line)), soft_wrap=True)
             done, total, description = bar_values(state)
@@ -98,31 +101,34 @@ async def follow_progress(source: Source, out: TextIO) -> End | None:
     return None
 
 
-async def session_events(source: Source) -> AsyncIterator[Event]:
-    """The last session of a run as one stream: steps one by one, each once; ends after a live End or with the source.
+async def session_events(source: Source) -> AsyncIterator[tuple[Event, RunState]]:
+    """The last session of a run as one stream, each event with the state after it: steps one by one, each once.
 
-    What earlier sessions said is left out. A history that ends with an End is held until the source tells what it was: the end
-    of the run (the source ends), or of the session before the one that is about to begin.
+    Ends after a live End or with the source. After a rewind the steps go on with lower numbers. What earlier sessions said is
+    left out, and of the history before this view the steps that rewinds left. A history that ends with an End is held until the
+    source tells what it was: the end of the run (the source ends), or of the session before the one that is about to begin.
     """
     history: list[Event] | None = []
     is_caught_up = False
-    new = _NewSteps()
+    session = _Session()
     async for event in source.events():
         if history is None:
-            batch = [event]
+            news = session.tell([event])
+        elif isinstance(event, Steps) and event.branch:
+            continue
         else:
             history.append(event)
             is_caught_up = is_caught_up or isinstance(event, CaughtUp)
             batch = current_session(history) if is_caught_up else []
             if not batch or any(isinstance(said, End) for said in batch):
                 continue
-            history = None
-        for said in new.among(batch):
-            yield said
+            news, history = session.begin(history), None
+        for said, state in news:
+            yield said, state
             if isinstance(said, End):
                 return
-    for said in new.among(current_session(history or [])):
-        yield said
+    for said, state in session.begin(history or []):
+        yield said, state
 
 
 def current_session(history: list[Event]) -> list[Event]:
@@ -152,17 +158,16 @@ class PlainLog:
         self._shown_s = -math.inf
         self._is_held = False
 
-    def lines(self, event: Event) -> list[str]:
-        """The lines for `event`; a step that was held back comes before the next thing that happens."""
-        before = self._state
-        self._state = apply(before, event)
+    def lines(self, event: Event, state: RunState) -> list[str]:
+        """The lines for `event`, in the state after it; a step that was held back comes before the next thing that happens."""
+        before, self._state = self._state, state
         if isinstance(event, Step):
             self._is_held = abs(event.time - self._shown_s) < PLAIN_EVERY_S  # abs: the clock may be set back
             if self._is_held:
                 return []
             self._shown_s = event.time
-            return [step_line(self._state)]
-        lines = event_lines(event, self._state)
+            return [step_line(state)]
+        lines = event_lines(event, state)
         if isinstance(event, Progress) and (before.progress is None or before.progress.task != event.task):
             lines = [f"{'prep':<6} {event.task}"]
         if lines and self._is_held:
@@ -179,19 +184,34 @@ def bar_values(state: RunState) -> tuple[float, float | None, str]:
     return state.step, state.run.target_step if state.run is not None else None, state.phase
 
 
-class _NewSteps:
-    """Takes blocks of steps apart and lets each step through once.
+class _Session:
+    """Takes blocks of steps apart, lets each step through once, and folds what it lets through.
 
     After a restart or rewind the hub sends the history again: a row is known by its step and its time together, so a step
-    that was computed again passes again. Steps before the session's first are history.
+    that was computed again passes again. Of a branch those rows pass that were computed after the last look at the line. Steps
+    before the session's first are history, until a rewind makes them part of it.
     """
 
     def __init__(self) -> None:
+        self._state = RunState()
         self._first = math.inf
         self._times = array("d")
         """Time of the row let through last, by step; NaN, which equals nothing, for none."""
 
-    def among(self, events: Iterable[Event]) -> Iterator[Event]:
+    def begin(self, history: list[Event]) -> Iterator[tuple[Event, RunState]]:
+        """What `history` says of its last session. Of those before it the state knows nothing but their branches."""
+        session = current_session(history)
+        past = reduce(apply, history[: len(history) - len(session)], RunState())
+        self._state = RunState(branches=past.branches)
+        return self.tell(session)
+
+    def tell(self, events: Iterable[Event]) -> Iterator[tuple[Event, RunState]]:
+        """What of `events` is new, and the state after each."""
+        for event in self._new(events):
+            self._state = apply(self._state, event)
+            yield event, self._state
+
+    def _new(self, events: Iterable[Event]) -> Iterator[Event]:
         for event in events:
             match event:
                 case Steps():
@@ -200,8 +220,7 @@ class _NewSteps:
                     if self._is_new(event):
                         yield event
                 case _:
-                    if isinstance(event, Run):
-                        self._first = min(self._first, event.start_step + 1)
+                    self._first = min(self._first, _step_before(event) + 1)
                     yield event
 
     def _is_new(self, step: Step) -> bool:
@@ -211,6 +230,15 @@ class _NewSteps:
         is_new = self._times[step.step] != step.time
         self._times[step.step] = step.time
         return is_new
+
+
+def _step_before(event: Event) -> float:
+    """The step after which a session, or what follows a rewind, begins; infinity for every other event."""
+    match event:
+        case Run(start_step=step) | CommandStatus(name="rewind", status="applied", step=step):
+            return step
+        case _:
+            return math.inf
 
 
 def steps_of(block: Steps) -> Iterator[Step]:
@@ -254,9 +282,11 @@ def event_lines(event: Event, state: RunState) -> list[str]:
         case CheckpointFailed():
             return [_line("error", event.step, state, f"checkpoint not saved: {event.reason}")]
         case CommandStatus(status="applied" | "refused"):
-            words = " ".join([event.name, *(f"{name}={value}" for name, value in event.args.items())])
-            outcome = f"{event.status}: {event.reason}" if event.reason else event.status
-            return [_line("cmd", event.step if event.step >= 0 else state.step, state, f"{words}  {outcome}  ({event.actor})")]
+            words = f"{_outcome(event, state)}  ({event.actor})"
+            return [_line("cmd", event.step if event.step >= 0 else state.step, state, words)]
+        case Spike():
+            text = f"{event.what} {event.value:.4g}  z {event.z:.1f}  {event.act}"
+            return [_line("spike", event.step, state, f"{text}: {event.reason}" if event.reason else text)]
         case Alert() if event.text:
             return [_line(event.level if event.level != "warning" else "warn", state.step, state, event.text)]
         case Failed():
@@ -268,6 +298,17 @@ def event_lines(event: Event, state: RunState) -> list[str]:
             return [_line("end", event.step, state, f"{event.phase}{reason} (exit code {event.exit_code}){weights}")]
         case _:
             return []
+
+
+def _outcome(status: CommandStatus, state: RunState) -> str:
+    """What became of a command: "set name=lr value=0.001  applied", "rewound to step 20; steps 21 to 50 are branch 1"."""
+    if status.name == "rewind" and status.status == "applied":
+        left = [f"steps {it.first} to {it.last} are branch {it.number}" for it in state.branches if it.id == status.id]
+        _, skip = rewind_of(status.args)
+        facts = [f"rewound to step {status.step}", *left, *([f"{skip} batches left out"] if skip else []), status.reason]
+        return "; ".join(filter(None, facts))
+    words = " ".join([status.name, *(f"{name}={value}" for name, value in status.args.items())])
+    return f"{words}  {status.status}: {status.reason}" if status.reason else f"{words}  {status.status}"
 
 
 def scientific(value: float) -> str:

@@ -7,6 +7,7 @@ is harmless. Invariant: memory is bounded by the number of steps; logs, samples 
 from __future__ import annotations
 
 from array import array
+from bisect import bisect_right
 from collections import Counter, deque
 from dataclasses import dataclass
 from typing import Literal
@@ -30,19 +31,20 @@ from plt_tui.protocol.events import (
     Phase,
     Run,
     Sample,
+    Spike,
     Step,
     Steps,
 )
 
-Topic = Literal["state", "steps", "evals", "samples", "logs", "story"]
+Topic = Literal["state", "steps", "branches", "evals", "samples", "logs", "story"]
 """Parts of the model that change apart from each other; `RunModel.revisions` counts the changes of each."""
 
 MAX_LOG_LINES = 20_000
 MAX_SAMPLES = 50
 MAX_HAPPENINGS = 2_000
 
-_STORY = (CommandStatus, Checkpoint, CheckpointFailed, Eval, Phase, Run, Failed, Alert, End)
-_NEWS = (CommandStatus, CheckpointFailed, Failed, Alert, End)
+_STORY = (CommandStatus, Checkpoint, CheckpointFailed, Eval, Phase, Run, Spike, Failed, Alert, End)
+_NEWS = (CommandStatus, CheckpointFailed, Spike, Failed, Alert, End)
 
 
 class StepTable:
@@ -71,11 +73,8 @@ class StepTable:
 
     def cut(self, last_step: int) -> None:
         """Forget every step after `last_step`."""
-        steps = self.columns["step"]
-        keep = len(steps)
-        while keep and steps[keep - 1] > last_step:
-            keep -= 1
-        if keep < len(steps):
+        keep = bisect_right(self.columns["step"], last_step)
+        if keep < len(self):
             self.generation += 1
             for values in self.columns.values():
                 del values[keep:]
@@ -124,8 +123,11 @@ class RunModel:
     def __init__(self) -> None:
         self.state = RunState()
         self.steps = StepTable()
+        """Steps of the line that the run is on."""
+        self.branches: dict[int, StepTable] = {}
+        """Steps that rewinds left, by the numbers of `RunState.branches`; none where the record lacks them."""
         self.evals: list[Eval] = []
-        """Evaluations of the branch that is alive, steps strictly increasing."""
+        """Evaluations of the line that the run is on, steps strictly increasing."""
         self.samples: deque[Sample] = deque(maxlen=MAX_SAMPLES)
         """Oldest first."""
         self.logs = LogRing()
@@ -147,9 +149,12 @@ class RunModel:
             case Step():
                 self.steps.append(event)
                 self.revisions["steps"] += 1
-            case Steps():
+            case Steps(branch=0):
                 self.steps.extend(event)
                 self.revisions["steps"] += 1
+            case Steps():
+                self.branches.setdefault(event.branch, StepTable()).extend(event)
+                self.revisions["branches"] += 1
             case Logs():
                 self.logs.extend(event)
                 self.revisions["logs"] += 1
@@ -159,10 +164,10 @@ class RunModel:
             case Eval():
                 self._keep_evals_until(event.step - 1)
                 self.evals.append(event)
-            case Run():
-                self.steps.cut(event.start_step)
+            case Run(start_step=last) | CommandStatus(name="rewind", status="applied", step=last):
+                self.steps.cut(last)
                 self.revisions["steps"] += 1
-                self._keep_evals_until(event.start_step)
+                self._keep_evals_until(last)
             case CaughtUp():
                 self.is_live = True
         if isinstance(event, _STORY):

@@ -12,13 +12,14 @@ import psutil
 import pytest
 
 from benchmarks import __main__ as command
-from benchmarks import checkpoint_stall, latency, table, terminal, throughput, ui_overhead, workplace
+from benchmarks import agreement, checkpoint_stall, latency, table, terminal, throughput, ui_overhead, workplace
 from benchmarks.checkpoint_stall import Save, Stall
 from benchmarks.machine import cpu_model, head_line
 from benchmarks.records import newest_step, read_checkpoints, read_steps, step_seconds
 from benchmarks.table import END, START, Row
 from plt_tui.control.folder import RunFolder, RunInfo
-from plt_tui.protocol.events import Checkpoint, Eval, Step, encode
+from plt_tui.protocol.events import Checkpoint, Eval, Step
+from plt_tui.protocol.framing import encode
 
 README = Path(command.README)
 
@@ -205,6 +206,14 @@ def test_a_pace_leaves_the_warm_up_out() -> None:
 def test_a_window_is_timed_as_a_whole() -> None:
     """The mean step between its two ends."""
     assert ui_overhead.seconds(ui_overhead.Window(first=2, last=4), [0.0, 1.0, 2.0, 6.0]) == 2.5
+
+
+def test_a_block_lasts_as_long_as_its_slowest_rank() -> None:
+    """What the exchange costs is said in per cent of the plain step beside it."""
+    said = [{"plain": [2.0, 4.0], "agreed": [2.0, 5.0]}, {"plain": [1.0, 4.0], "agreed": [2.5, 4.0]}]
+    pairs = agreement.slowest(said)
+    assert pairs == [agreement.Pair(2.0, 2.5), agreement.Pair(4.0, 5.0)]
+    assert [agreement.cost(pair) for pair in pairs] == [25.0, 25.0]
 
 
 def test_a_workplace_leaves_nothing_behind() -> None:

@@ -72,7 +72,7 @@ def test_json_of_a_copied_run_is_ascii_and_whole(
 def test_texts_are_printed_whole(capsys: pytest.CaptureFixture[str]) -> None:
     """A long line is not cut: a configuration that was printed into a file can be read again."""
     echo("y" * 10_000, nl=False)
-    echo(describe(CommandStatus(id="1", name=EVIL, args={}, actor="", status="applied", step=3)), err=True)
+    echo(describe(CommandStatus(id="1", name=EVIL, args={}, actor="", status="applied", step=3), "run"), err=True)
     out, err = capsys.readouterr()
     assert out == "y" * 10_000
     assert err == "x\\x1b]0;owned\\x07\\x9b2J\\x7f: in force at step 3\n"

@@ -1,4 +1,4 @@
-"""Promises of `ls`, `show`, `logs`, `ctl` and `attach` on runs that are over, and of the one place that speaks for errors."""
+"""Promises of `ls`, `show`, `logs` and `attach` on runs that are over, and of the one place that speaks for errors."""
 
 from __future__ import annotations
 
@@ -6,19 +6,17 @@ import json
 import sys
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from plt_tui.cli.attach import exit_code_of, newest_run
-from plt_tui.cli.ctl import _named_args, describe
 from plt_tui.cli.main import main
 from plt_tui.config.load import to_toml
 from plt_tui.config.schema import RunConfig
 from plt_tui.control.folder import RunFolder
 from plt_tui.control.record import Recorder
 from plt_tui.errors import UsageError
-from plt_tui.protocol.events import Checkpoint, CommandStatus, End, Eval, Event, Phase, Run, Step
+from plt_tui.protocol.events import Checkpoint, CommandStatus, End, Eval, Event, Phase, Run, Spike, Step
 
 
 def step(number: int) -> Step:
@@ -112,6 +110,32 @@ def test_show_says_that_a_run_has_crashed_and_how_to_resume(
     assert "plt-tui run --resume auto --name gone" in capsys.readouterr().out
 
 
+def test_show_lists_branches_and_spikes_with_the_command_that_shows_a_batch(
+    runs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """On the line that the run is on, and on the branch where a rewind left them; of many only the newest."""
+    spikes = [Spike(step=number, what="loss", value=9.0, z=7.0, act="warn") for number in (*range(2, 12), 14, 18)]
+    rewind = CommandStatus(
+        id="r", name="rewind", args={"step": 12, "skip": 3}, actor="me\x1b[2J", status="applied", step=12, before=20
+    )
+    folder = RunFolder(runs / "done")
+    with closing(Recorder(folder, 100, lambda problem: None)) as recorder:
+        for event in [*spikes, rewind, step(13), Spike(step=13, what="grad_norm", value=5.0, z=8.0, act="skip"), FINISH[1]]:
+            recorder.record(event)
+    assert call(monkeypatch, "show", "done", "--dir", str(runs)) == 0
+    lines = [line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines()]
+    assert [text for key, *text in lines if key == "branches"] == [
+        ["1: steps 13 to 20, left by me\\x1b[2J, 3 batches left out instead"]
+    ]
+    said = [text[0] for key, *text in lines if key == "spikes"]
+    assert said[0] == "3 earlier ones, in journal.jsonl"
+    assert [text.rpartition("; ")[2] for text in said[1:]] == [
+        *(f"plt-tui show done --batch {number}" for number in range(5, 12)),
+        *(f"plt-tui show done --batch {number} --branch 1" for number in (14, 18)),
+        "plt-tui show done --batch 13",
+    ]
+
+
 def test_show_config_prints_the_file(runs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """A run's configuration as it was written; without a run the one that would be used here."""
     assert call(monkeypatch, "show", "done", "--config", "--dir", str(runs)) == 0
@@ -181,36 +205,3 @@ def test_attach_without_a_name_takes_the_newest_live_run(runs: Path, tmp_path: P
 def test_a_stop_that_somebody_asked_for_is_no_failure_of_the_view(of_run: int, of_view: int) -> None:
     """Every other exit code is passed on."""
     assert exit_code_of(of_run) == of_view
-
-
-@pytest.mark.parametrize(
-    ("verb", "values", "now", "named"),
-    [
-        ("pause", [], False, {}),
-        ("set", ["lr", "3e-4"], False, {"name": "lr", "value": "3e-4"}),
-        ("set", ["lr", "0.5", "scale"], False, {"name": "lr", "value": "0.5", "mode": "scale"}),
-        ("undo", ["abc"], False, {"edit": "abc"}),
-        ("checkpoint", ["best"], False, {"name": "best"}),
-        ("note", ["new data"], False, {"text": "new data"}),
-        ("stop", [], True, {"now": True}),
-        ("stop", [], False, {}),
-    ],
-)
-def test_arguments_of_a_verb_by_position(verb: str, values: list[str], now: bool, named: dict[str, Any]) -> None:
-    """In the order of the verb's table."""
-    assert _named_args(verb, values, now=now) == named
-
-
-@pytest.mark.parametrize(("verb", "values"), [("pause", ["x"]), ("stop", ["now"]), ("set", ["lr", "1", "set", "x"])])
-def test_too_many_arguments_are_refused(verb: str, values: list[str]) -> None:
-    """The message says how many there are."""
-    with pytest.raises(UsageError, match=f"{verb} takes at most"):
-        _named_args(verb, values, now=False)
-
-
-def test_an_acknowledgement_in_words() -> None:
-    """What is in force, and from which step on."""
-    change = CommandStatus(id="1", name="set", args={"name": "lr"}, actor="", status="applied", step=8, reason="1 -> 2")
-    assert describe(change) == "set lr 1 -> 2: in force at step 8"
-    pause = CommandStatus(id="1", name="pause", args={}, actor="", status="applied", step=8)
-    assert describe(pause) == "pause: in force at step 8"

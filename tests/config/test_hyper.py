@@ -10,17 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plt_tui.config.hyper import (
-    KNOBS,
-    LR_MODES,
-    Edit,
-    base_lr,
-    check_edit,
-    last_edit,
-    live_edits,
-    lr_at,
-    value_at,
-)
+from plt_tui.config.edits import Edit, last_edit, live_edits, skipped_batches
+from plt_tui.config.hyper import base_lr, fitted, layout_at, lr_at, samples_taken, value_at
+from plt_tui.config.knobs import KNOBS, LR_MODES
 from plt_tui.config.schema import OptimSection, RunConfig
 from plt_tui.errors import UsageError
 
@@ -266,8 +258,8 @@ def test_other_knobs_begin_at_their_config_and_follow_edits():
     config = RunConfig()
     for name, knob in KNOBS.items():
         planned = getattr(getattr(config, knob.section), knob.key)
-        edits = [Edit(id="a", step=10, name=name, value="new"), _undo("a", step=20)]
-        assert [value_at(config, edits, name, step) for step in (9, 10, 20)] == [planned, "new", planned]
+        edits = [Edit(id="a", step=10, name=name, value=7), _undo("a", step=20)]
+        assert [value_at(config, edits, name, step) for step in (9, 10, 20)] == [planned, 7, planned]
 
 
 def test_edits_of_one_knob_do_not_touch_another():
@@ -283,75 +275,59 @@ def test_betas_from_json_are_a_tuple_again():
     assert value_at(RunConfig(), edits, "betas", 1) == (0.8, 0.9)
 
 
-ACCEPTED = [
-    ("lr", 0.5, "set", 0.5),
-    ("lr", "1e-4", "replan", 1e-4),
-    ("lr", 2, "scale", 2.0),
-    ("lr", 1000, "scale", 1000.0),
-    ("lr", 0, "set", 0.0),
-    ("grad_clip", "0", "set", 0.0),
-    ("weight_decay", 0.1, "set", 0.1),
-    ("betas", "0.9, 0.95", "set", (0.9, 0.95)),
-    ("betas", [0.9, 0.95], "set", (0.9, 0.95)),
-    ("eval_every", "1e2", "set", 100),
-    ("sample_every", 0, "set", 0),
-    ("prompt", "", "set", ""),
-    ("temperature", 10, "set", 10.0),
-]
+def _batch(name, value, *, step, id="b", mode="set"):  # noqa: A002  (the field's name)
+    return Edit(id=id, step=step, name=name, value=value, mode=mode)
 
 
-@pytest.mark.parametrize(("name", "value", "mode", "parsed"), ACCEPTED)
-def test_a_good_edit_is_parsed(name, value, mode, parsed):
-    """Numbers, texts of numbers and pairs become the knob's type."""
-    result = check_edit(name, value, mode)
-    assert result == (name, parsed, mode)
-    assert type(result[1]) is type(parsed)
+def _config(**train):
+    return RunConfig.model_validate({"train": train})
 
 
-REFUSED = [
-    ("lrr", 1, "set", f"unknown knob 'lrr'; known: {', '.join(KNOBS)}"),
-    (None, 1, "set", f"unknown knob None; known: {', '.join(KNOBS)}"),
-    ("lr", 11, "set", "lr: 11 is outside 0 to 10 (learning rate, 0 to 10)"),
-    ("lr", -0.1, "replan", "lr: -0.1 is outside 0 to 10 (learning rate, 0 to 10)"),
-    ("lr", float("nan"), "set", "lr: nan is outside 0 to 10 (learning rate, 0 to 10)"),
-    ("lr", "inf", "set", "lr: inf is outside 0 to 10 (learning rate, 0 to 10)"),
-    ("lr", True, "set", "lr: True is outside 0 to 10 (learning rate, 0 to 10)"),
-    ("lr", "fast", "set", "lr: 'fast' is not a number (learning rate, 0 to 10)"),
-    ("lr", None, "set", "lr: None is not a number (learning rate, 0 to 10)"),
-    ("lr", 0.1, "warp", "lr: unknown mode 'warp'; lr knows set, scale, replan, the others only set"),
-    ("grad_clip", 1, "scale", "grad_clip: unknown mode 'scale'; lr knows set, scale, replan, the others only set"),
-    ("weight_decay", 11, "set", "weight_decay: 11 is outside 0 to 10 (0 to 10)"),
-    ("eval_every", 1.5, "set", "eval_every: 1.5 is not a whole number of steps (steps between evaluations, 0: off)"),
-    ("checkpoint_every", -1, "set", "checkpoint_every: -1 is outside 0 to 1e+09 (steps between checkpoints, 0: off)"),
-    (
-        "betas",
-        "0.9",
-        "set",
-        "betas: '0.9': give two numbers, such as 0.9,0.95 (two numbers below 1, such as 0.9,0.95)",
+def test_the_layout_follows_its_edits():
+    """Each of the two numbers can change alone, both together when the global batch stays, and an undo folds the rest anew."""
+    config = _config(batch_size=8, accumulate=2)
+    edits = [_batch("batch_size", 4, step=5), _batch("accumulate", (1, 8), step=7, id="k", mode="keep"), _undo("k", step=9)]
+    layouts = [layout_at(config, edits, step) for step in (4, 5, 7, 9)]
+    assert [(layout.batch_size, layout.accumulate) for layout in layouts] == [(8, 2), (4, 2), (1, 8), (4, 2)]
+    assert [layout.sequences for layout in layouts] == [16, 8, 8, 8]
+    assert [value_at(config, edits, name, 7) for name in ("batch_size", "accumulate")] == [1, 8]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "fits"),
+    [("batch_size", 4, (4, 4)), ("batch_size", 16, (16, 1)), ("accumulate", 8, (2, 8)), ("accumulate", 1, (16, 1))],
+)
+def test_a_kept_global_batch_is_cut_otherwise(name, value, fits):
+    """The other number makes up for the given one."""
+    assert fitted(_config(batch_size=8, accumulate=2), [], 3, name, value, "keep") == fits
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "mode", "message"),
+    [
+        ("batch_size", 3, "keep", "3 does not divide the 16 sequences per rank and step; allowed: 1, 2, 4, 8, 16"),
+        ("weights", (1.0, 2.0), "set", "2 numbers for 1 corpora; give one for each"),
+    ],
+)
+def test_a_value_that_does_not_fit_the_run_is_refused(name, value, mode, message):
+    """In range, but not for this run: the message says what would fit."""
+    with pytest.raises(UsageError, match=message):
+        fitted(_config(batch_size=8, accumulate=2), [], 3, name, value, mode)
+
+
+@given(
+    edits=st.lists(
+        st.tuples(st.integers(1, 30), st.sampled_from(["batch_size", "accumulate", "skip", "lr"]), st.integers(1, 5)),
+        max_size=6,
     ),
-    ("betas", "0.9,1", "set", "betas: 1 is outside 0 to 0.999999 (two numbers below 1, such as 0.9,0.95)"),
-    ("betas", 5, "set", "betas: 5: give two numbers, such as 0.9,0.95 (two numbers below 1, such as 0.9,0.95)"),
-    ("prompt", "x" * 1001, "set", "prompt: give a text of at most 1000 characters (text that samples continue)"),
-    ("prompt", 5, "set", "prompt: give a text of at most 1000 characters (text that samples continue)"),
-]
-
-
-@pytest.mark.parametrize(("name", "value", "mode", "message"), REFUSED)
-def test_a_bad_edit_is_refused_with_its_range(name, value, mode, message):
-    """The message names the knob, the value seen and what is allowed."""
-    with pytest.raises(UsageError) as caught:
-        check_edit(name, value, mode)
-    assert str(caught.value) == message
-
-
-def test_an_integer_beyond_all_floats_is_refused():
-    """JSON can carry integers that no float holds; they are outside every range."""
-    with pytest.raises(UsageError):
-        check_edit("lr", 10**400)
-
-
-def test_every_knob_is_a_field_of_the_config():
-    """A knob's section and key exist, and the config's own value passes the knob's check."""
-    for name, knob in KNOBS.items():
-        value = getattr(getattr(RunConfig(), knob.section), knob.key)
-        assert check_edit(name, value) == (name, value, "set")
+    first=st.integers(1, 30),
+    length=st.integers(0, 30),
+)
+def test_samples_are_counted_as_the_steps_take_them(edits, first, length):
+    """Counting by stretches between edits gives what going step by step does."""
+    config = _config(batch_size=2, accumulate=3)
+    made = [Edit(id=str(n), step=step, name=name, value=value) for n, (step, name, value) in enumerate(edits)]
+    one_by_one = sum(
+        (1 + skipped_batches(made, step)) * layout_at(config, made, step).sequences * 2 for step in range(first, first + length)
+    )
+    assert samples_taken(config, made, 2, first, first + length) == one_by_one

@@ -10,7 +10,7 @@ import pytest
 
 from plt_tui.config.load import to_toml
 from plt_tui.config.schema import RunConfig
-from plt_tui.control import hub as hub_module
+from plt_tui.control import attempt as attempt_module
 from plt_tui.control import logs as logs_module
 from plt_tui.control import restart as restart_module
 from plt_tui.control.folder import RunFolder
@@ -19,7 +19,7 @@ from plt_tui.control.folder import RunFolder
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Recover within moments."""
-    monkeypatch.setattr(hub_module, "GATHER_S", 0.15)
+    monkeypatch.setattr(attempt_module, "GATHER_S", 0.15)
     monkeypatch.setattr(logs_module, "TICK_S", 0.02)
     monkeypatch.setattr(restart_module, "FIRST_BACKOFF_S", 0.02)
 

@@ -41,7 +41,14 @@ def _run(spec: RankSpec, start: int, target: int) -> Run:
         target_step=target,
         start_step=start,
         resumed_from=spec.resume,
-        environment={"edits": spec.edits, "attempt": _attempt(spec), "paused": spec.paused, "threads": spec.threads},
+        environment={
+            "edits": spec.edits,
+            "attempt": _attempt(spec),
+            "paused": spec.paused,
+            "threads": spec.threads,
+            "known_step": spec.known_step,
+            "guard_acts": spec.guard_acts,
+        },
     )
 
 
@@ -101,7 +108,9 @@ class _Leader:
         self.link.send(replace(status_of(command, "agreed", self.step), time=time.time()))
         if command.name in ("pause", "resume"):
             self.paused = command.name == "pause"
-        self.stopped = self.stopped or command.name == "stop"
+        self.stopped = self.stopped or command.name in ("stop", "hibernate")
+        if command.name == "rewind":
+            self.step = first = int(command.args["step"])
         if command.name == "checkpoint":
             self.link.send(Checkpoint(time=time.time(), step=self.step, path=f"checkpoints/step-{self.step:08d}"))
         self.link.send(replace(status_of(command, "applied", first, self.reason), time=time.time()))
@@ -131,6 +140,12 @@ def trains(spec: RankSpec, link: RankEnd) -> int:
 def trains_on(spec: RankSpec, link: RankEnd) -> int:
     """Train until told to stop."""
     return _play(spec, link, FOREVER)
+
+
+def trains_on_from_its_saves(spec: RankSpec, link: RankEnd) -> int:
+    """Train until told to stop; another start goes on from the last save."""
+    start = spec.known_step if spec.resume == "auto" else 0
+    return _play(spec, link, FOREVER, start=start)
 
 
 def raises_once(spec: RankSpec, link: RankEnd) -> int:

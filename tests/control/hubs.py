@@ -101,7 +101,7 @@ def is_training(hub: Hub) -> Callable[[], bool]:
 
 def rank_pid(hub: Hub, rank: int) -> int:
     """Process id of a rank."""
-    return hub._supervisor.pids[rank]
+    return hub._attempt.pids[rank]
 
 
 def is_dead(pid: int) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from array import array
+from functools import reduce
 
 import pytest
 from hypothesis import given
@@ -10,7 +11,22 @@ from hypothesis import strategies as st
 
 from plt_tui.control import feed as feed_module
 from plt_tui.control.feed import Cursor, Feed, History
-from plt_tui.protocol.events import Alert, Event, Gauges, Logs, Phase, RankStatus, Run, Step, Steps
+from plt_tui.control.state import RunState, apply
+from plt_tui.protocol.events import (
+    Alert,
+    CommandStatus,
+    Event,
+    Gauges,
+    Logs,
+    Phase,
+    Progress,
+    RankStatus,
+    Recent,
+    Run,
+    Step,
+    Steps,
+)
+from tests.control.said import rewind
 
 
 def step(number: int) -> Step:
@@ -40,6 +56,7 @@ class Reader:
         self.feed = feed
         self.cursor = Cursor()
         self.steps: list[int] = []
+        self.branches: dict[int, list[int]] = {}
         self.events: list[Event] = []
         self.lines: list[str] = []
         self.dropped = 0
@@ -51,14 +68,18 @@ class Reader:
             if isinstance(event, Steps):
                 numbers = [int(number) for number in event.column("step")]
                 assert numbers == sorted(set(numbers))
+                if event.branch:
+                    self.branches[event.branch] = self.branches.get(event.branch, []) + numbers
+                    continue
                 self.steps = [number for number in self.steps if number < numbers[0]] + numbers
             elif isinstance(event, Logs):
                 self.lines += [line[3] for line in event.lines]
                 self.dropped += event.dropped
             elif not isinstance(event, Gauges | RankStatus):
                 self.events.append(event)
-                if isinstance(event, Run):
-                    self.steps = [number for number in self.steps if number <= event.start_step]
+                if isinstance(event, Run | CommandStatus):
+                    last = event.start_step if isinstance(event, Run) else event.step
+                    self.steps = [number for number in self.steps if number <= last]
 
 
 ACTIONS = st.lists(
@@ -68,6 +89,7 @@ ACTIONS = st.lists(
         st.just("log"),
         st.just("look"),
         st.tuples(st.just("resume"), st.integers(0, 12)),
+        st.tuples(st.just("rewind"), st.integers(0, 12)),
     ),
     max_size=60,
 )
@@ -75,8 +97,9 @@ ACTIONS = st.lists(
 
 @given(actions=ACTIONS)
 def test_a_reader_sees_every_event_and_step_once_and_in_order(actions: list[object]) -> None:
-    """Whenever it looks, and whatever was cut in between, a reader ends with what the feed has."""
+    """Whenever it looks, and whatever was cut or left in between, a reader ends with what the feed has."""
     feed, last, said = Feed(), 0, 0
+    left: dict[int, list[int]] = {}
     reader, late = Reader(feed), Reader(feed)
     for action in actions:
         if action == "step":
@@ -91,11 +114,14 @@ def test_a_reader_sees_every_event_and_step_once_and_in_order(actions: list[obje
         elif action == "look":
             reader.look()
         elif isinstance(action, tuple):
-            last = min(last, action[1])
-            feed.publish(run(last))
+            before, last = last, min(last, action[1])
+            feed.publish(run(last) if action[0] == "resume" else rewind(last))
+            if action[0] == "rewind" and last < before:
+                left[len(left) + 1] = list(range(last + 1, before + 1))
     for someone in (reader, late):
         someone.look()
         assert someone.steps == [int(number) for number in feed.history.columns["step"]] == list(range(1, last + 1))
+        assert someone.branches == left
         assert someone.events == feed.events
         assert someone.lines == [line[3] for line in feed.log_tail(feed_module.LOG_LINES)]
         assert someone.dropped == 0
@@ -153,6 +179,97 @@ def test_a_cut_that_removes_nothing_disturbs_no_reader() -> None:
     _, cursor = feed.read(Cursor())
     feed.publish(run(1))
     assert not [event for event in feed.read(cursor)[0] if isinstance(event, Steps)]
+
+
+def steps_of(feed: Feed, branch: int) -> list[int]:
+    """The step numbers of a branch, or for 0 of the line; every column is as long."""
+    columns = feed.history.line(branch)
+    assert {len(values) for values in columns.values()} == {len(columns["step"])}
+    return [int(number) for number in columns["step"]]
+
+
+def test_what_a_rewind_leaves_is_a_branch_and_what_a_fault_takes_back_is_not() -> None:
+    """After a fault the same steps are computed again; after a rewind others are, so the old ones stay to be looked at."""
+    feed = Feed()
+    for number in (1, 2, 3, 4, 5):
+        feed.publish(step(number))
+    feed.publish(run(4))
+    feed.publish(rewind(2, id_="a"))
+    for number in (3, 4, 5):
+        feed.publish(step(number))
+    feed.publish(rewind(1, id_="b"))
+    assert [steps_of(feed, branch) for branch in (0, 1, 2)] == [[1], [3, 4], [2, 3, 4, 5]]
+    assert [(left.number, left.first, left.last) for left in feed.state.branches] == [(1, 3, 4), (2, 2, 5)]
+
+
+def test_a_rewind_that_leaves_no_step_makes_no_branch() -> None:
+    """Neither in the state nor in the history, and no reader reads its rows again."""
+    feed = Feed()
+    feed.publish(step(1))
+    _, cursor = feed.read(Cursor())
+    feed.publish(rewind(1))
+    assert (feed.state.branches, feed.history.branches) == ((), {})
+    assert not [event for event in feed.read(cursor)[0] if isinstance(event, Steps)]
+
+
+@given(
+    starts=st.lists(st.tuples(st.sampled_from(["run", "step", "rewind"]), st.integers(0, 9), st.integers(-1, 9)), max_size=30)
+)
+def test_branches_have_the_numbers_of_the_state(starts: list[tuple[str, int, int]]) -> None:
+    """Also where the record's metrics lack steps that the state counts: such a branch has fewer rows, or none."""
+    feed = Feed()
+    for place, (what, number, before) in enumerate(starts):
+        if what == "run":
+            feed.publish(run(number))
+        elif what == "step":
+            feed.publish(step(number))
+        else:
+            feed.publish(rewind(number, before if before >= 0 else None, id_=str(place)))
+    assert [left.number for left in feed.state.branches] == list(feed.history.branches)
+    for left in feed.state.branches:
+        assert all(left.first <= number for number in steps_of(feed, left.number))
+
+
+def test_a_branch_without_rows_costs_a_reader_nothing() -> None:
+    """The record's metrics are gone: the branch is counted, and no block is sent for it."""
+    feed = Feed()
+    feed.publish(run(40))
+    feed.publish(rewind(35))
+    assert steps_of(feed, 1) == []
+    assert feed.read(Cursor())[0] == feed.events
+
+
+def test_a_long_branch_comes_in_blocks_before_the_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each block at most BLOCK_ROWS rows, branch by branch, then the rows of the line."""
+    monkeypatch.setattr(feed_module, "BLOCK_ROWS", 2)
+    feed = Feed()
+    for number in (1, 2, 3, 4):
+        feed.publish(step(number))
+    feed.publish(rewind(1))
+    feed.publish(step(2))
+    blocks = [event for event in feed.read(Cursor())[0] if isinstance(event, Steps)]
+    assert [(block.branch, list(block.column("step"))) for block in blocks] == [(1, [2, 3]), (1, [4]), (0, [1, 2])]
+
+
+def test_rows_that_do_not_grow_replace_older_ones() -> None:
+    """A long record read by columns is cut like steps one by one, and makes no branch."""
+    feed = Feed()
+    for numbers in ([1, 2, 3], [3, 4], [2]):
+        rows = [step(number) for number in numbers]
+        feed.publish_rows({name: [getattr(row, name) for row in rows] for name in feed.history.columns}, rows[-1])
+    assert (steps_of(feed, 0), feed.history.branches) == ([1, 2], {})
+
+
+@pytest.mark.parametrize("over", [run(3), Phase(phase="hibernated")], ids=["run", "hibernated"])
+def test_a_late_reader_is_not_told_what_is_over(over: Event) -> None:
+    """The preparation before the first step, and the states in memory of ranks that are gone."""
+    feed = Feed()
+    for event in (Progress(task="tokenising", done=1, total=2), run(2), Recent(steps=[3], bytes=1, seconds=0.1)):
+        feed.publish(event)
+    assert [event.kind for event in feed.read(Cursor())[0]] == ["run", "recent"]
+    feed.publish(over)
+    late = reduce(apply, feed.read(Cursor())[0], RunState())
+    assert (late.progress, late.recent) == (feed.state.progress, feed.state.recent) == (None, None)
 
 
 def test_log_lines_beyond_the_ring_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -236,3 +353,13 @@ def test_the_tail_of_the_log(count: int) -> None:
     feed = Feed()
     feed.publish(logs("a", "b", "c"))
     assert [line[3] for line in feed.log_tail(count)] == ["a", "b", "c"][3 - min(3, count) :]
+
+
+def test_a_rank_that_is_gone_is_told_to_nobody() -> None:
+    """What ranks said last before they were ended must not come behind the news that they are gone."""
+    feed = Feed()
+    feed.publish(RankStatus(rank=0, pid=7, doing="ended"))
+    feed.publish(Phase(phase="hibernated"))
+    events, _ = feed.read(Cursor())
+    assert [event.kind for event in events] == ["phase"]
+    assert reduce(apply, events, RunState()).ranks == feed.state.ranks == {}

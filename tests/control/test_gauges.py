@@ -15,7 +15,8 @@ from plt_tui.control import gauges
 from plt_tui.control.cgroup import MemoryUse
 from plt_tui.control.gauges import GaugeReader, Sensors, cores_within, gpu_ordinals, of_cores, tighter, usable_cores
 from plt_tui.control.nvml import NvmlError, VisibleGpus
-from plt_tui.protocol.events import Gauges, decode, encode
+from plt_tui.protocol.events import Gauges
+from plt_tui.protocol.framing import decode, encode
 
 DEADLINE_S = 10.0
 NO_DRIVER = NvmlError("no NVIDIA driver")

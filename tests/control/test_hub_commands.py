@@ -229,7 +229,7 @@ def test_a_chosen_older_checkpoint_leaves_later_edits_behind(hub_folder: RunFold
 
     play(scenario())
     kept, left = first.feed.state.edits
-    second = new_hub(hub_folder, "trains_on", resume="/c/step-00000001", resume_step=kept.step - 1)
+    second = new_hub(hub_folder, "trains_on", resume="/c/step-00000001", resume_step=kept.step)
 
     async def resumed() -> None:
         async with running(second):
@@ -241,7 +241,7 @@ def test_a_chosen_older_checkpoint_leaves_later_edits_behind(hub_folder: RunFold
     given = [[edit["id"] for edit in run.environment["edits"]] for run in said(second, Run)[-2:]]
     assert given == [[kept.id], [kept.id]]
     (rewind,) = [event for event in read_journal(hub_folder) if isinstance(event, CommandStatus) and event.name == "rewind"]
-    assert (rewind.status, rewind.step, rewind.reason) == ("applied", kept.step - 1, "/c/step-00000001")
+    assert (rewind.status, rewind.step, rewind.reason) == ("applied", kept.step, "/c/step-00000001")
     assert read_feed(hub_folder).state.edits == (kept,)
     assert left.step > kept.step
 

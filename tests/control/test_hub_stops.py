@@ -10,7 +10,7 @@ import time
 import psutil
 import pytest
 
-from plt_tui.control import hub as hub_module
+from plt_tui.control import attempt as attempt_module
 from plt_tui.control import restart as restart_module
 from plt_tui.control.folder import RunFolder
 from plt_tui.errors import UsageError
@@ -120,9 +120,9 @@ def test_a_second_interrupt_during_a_recovery_leaves_no_rank(hub_folder: RunFold
     async def scenario() -> None:
         async with running(hub) as session:
             await until(is_training(hub))
-            pids = list(hub._supervisor.pids)
+            pids = list(hub._attempt.pids)
             os.kill(pids[1], signal.SIGKILL)
-            await until(lambda: bool(hub._failures))
+            await until(lambda: bool(hub._attempt._failures))
             hub.stop_by_signal(interrupt=True)
             hub.stop_by_signal(interrupt=True)
             assert await session == 130
@@ -237,7 +237,7 @@ def test_a_rank_that_hangs_after_its_last_word_does_not_keep_the_run(
     hub_folder: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """All have said that they are done: the run is finished, and what still hangs is killed."""
-    monkeypatch.setattr(hub_module, "EXIT_PATIENCE_S", 0.2)
+    monkeypatch.setattr(attempt_module, "EXIT_PATIENCE_S", 0.2)
     hub = new_hub(hub_folder, "hangs_after_done", max_restarts=0)
     assert finish(hub) == 0
     end = end_of(hub)

@@ -6,6 +6,7 @@ import heapq
 import io
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,9 @@ from plt_tui.control.folder import RunFolder
 from plt_tui.control.metrics import Rows, read_metrics
 from plt_tui.control.record import read_feed
 from plt_tui.errors import StorageError
-from plt_tui.protocol.events import Eval, Event, Phase, Run, Sample, Step, decode_lines, encode
+from plt_tui.protocol.events import CommandStatus, Eval, Event, Phase, Run, Sample, Step
+from plt_tui.protocol.framing import decode_lines, encode
+from tests.control.said import rewind
 
 
 def step(number: int, time: float = 0.0, loss: float = 1.0) -> Step:
@@ -34,6 +37,7 @@ SAID = st.lists(
         st.builds(step, st.integers(1, 12), TIMES, st.floats()),
         st.builds(step, st.integers(1, 12), TIMES, st.floats(0, 9)),
         st.sampled_from([EVAL, RUN, Phase(phase="paused"), Sample(step=1, prompt="a", text="b")]),
+        st.builds(rewind, st.integers(0, 6)),
     ),
     max_size=60,
 )
@@ -44,7 +48,7 @@ def write(folder: RunFolder, said: list[Event]) -> None:
     lines: dict[Path, list[bytes]] = {folder.journal: [], folder.metrics: [], folder.samples: []}
     for seq, event in enumerate(said, start=1):
         path = folder.metrics if isinstance(event, Step | Eval) else folder.samples
-        path = folder.journal if isinstance(event, Run | Phase) else path
+        path = folder.journal if isinstance(event, Run | Phase | CommandStatus) else path
         lines[path].append(encode(event).replace(b'"seq":0', b'"seq":%d' % seq))
     for path, written in lines.items():
         path.write_bytes(b"".join(line + b"\n" for line in written))
@@ -61,8 +65,15 @@ def read_slowly(folder: RunFolder) -> Feed:
 
 def same(fast: Feed, slow: Feed) -> bool:
     """Equal to the bit, NaN included."""
-    columns = [{name: values.tobytes() for name, values in feed.history.columns.items()} for feed in (fast, slow)]
-    return columns[0] == columns[1] and (repr(fast.state), repr(fast.events), fast.last_seq) == (
+    rows = [
+        {
+            (branch, name): values.tobytes()
+            for branch in range(len(feed.history.branches) + 1)
+            for name, values in feed.history.line(branch).items()
+        }
+        for feed in (fast, slow)
+    ]
+    return rows[0] == rows[1] and (repr(fast.state), repr(fast.events), fast.last_seq) == (
         repr(slow.state),
         repr(slow.events),
         slow.last_seq,
@@ -74,13 +85,41 @@ def same(fast: Feed, slow: Feed) -> bool:
 def test_a_fast_read_gives_what_a_slow_one_gives(
     tmp_path_factory: pytest.TempPathFactory, said: list[Event], chunk: int
 ) -> None:
-    """State, pace, history and events, over repeats, resumes, NaN and steps without a time, wherever chunks are cut."""
+    """State, pace, history, branches and events, over repeats, resumes, rewinds, NaN and steps without a time, wherever chunks
+    are cut.
+    """
     folder = RunFolder(tmp_path_factory.mktemp("run") / "a")
     folder.create("")
     write(folder, said)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(metrics_module, "CHUNK_LINES", chunk)
         assert same(read_feed(folder), read_slowly(folder))
+
+
+TWICE = [*map(step, range(1, 6)), rewind(2, 5), *map(step, range(3, 8)), rewind(2, 7), *map(step, range(3, 5))]
+REWOUND: dict[str, tuple[list[Event], list[list[int]]]] = {
+    "once": ([*map(step, range(1, 5)), rewind(2, 4), step(3)], [[1, 2, 3], [3, 4]]),
+    "twice to the same step": (TWICE, [[1, 2, 3, 4], [3, 4, 5], [3, 4, 5, 6, 7]]),
+    "before an earlier rewind": ([*TWICE, rewind(1, 4), step(2)], [[1, 2], [3, 4, 5], [3, 4, 5, 6, 7], [2, 3, 4]]),
+    "with no step between two": ([step(1), step(2), rewind(1, 2), rewind(0, 1), step(1)], [[1], [2], [1]]),
+    "to the step that it was at": ([step(1), rewind(1, 1), step(2)], [[1, 2]]),
+    "after a fault": ([*map(step, range(1, 6)), replace(RUN, time=0.0), step(4), rewind(2, 4)], [[1, 2], [3, 4]]),
+}
+
+
+@pytest.mark.parametrize(("said", "lines"), REWOUND.values(), ids=REWOUND)
+@pytest.mark.parametrize("chunk", [1, 3, 512])
+def test_the_steps_of_a_rewound_run_lie_on_their_lines(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: list[Event], lines: list[list[int]], chunk: int
+) -> None:
+    """The line that it is on, then each branch, as the live hub had them; the steps stay columns."""
+    monkeypatch.setattr(metrics_module, "CHUNK_LINES", chunk)
+    folder = RunFolder(tmp_path / "a")
+    folder.create("")
+    write(folder, said)
+    monkeypatch.setattr(metrics_module, "decode", pytest.fail)
+    feed = read_feed(folder)
+    assert [list(feed.history.line(branch)["step"]) for branch in range(len(feed.history.branches) + 1)] == lines
 
 
 def test_plain_steps_become_rows_and_no_events() -> None:

@@ -37,8 +37,9 @@ from plt_tui.protocol.events import (
     Sample,
     Step,
     Steps,
-    encode,
 )
+from plt_tui.protocol.framing import encode
+from tests.control.said import rewind
 
 
 def step(number: int) -> Step:
@@ -134,6 +135,7 @@ RECORDED = st.lists(
         st.sampled_from([Sample(step=1, prompt="a", text="b"), Checkpoint(step=3, path="c"), note("x"), note("y")]),
         st.sampled_from([Phase(phase="paused"), Phase(phase="restarting"), End(phase="stopped", step=3, exit_code=143)]),
         st.just(Failed(rank=0, message="boom", exit_code=4)),
+        st.integers(0, 15).map(rewind),
     ),
     max_size=40,
 )
@@ -144,7 +146,7 @@ RECORDED = st.lists(
 def test_the_record_folds_to_the_state_that_the_hub_had(
     tmp_path_factory: pytest.TempPathFactory, said: list[Event], cut: int
 ) -> None:
-    """Journal, metrics and samples merged give the live feed's state, events and history, also over two sessions."""
+    """Journal, metrics and samples merged give the live feed's state, events, history and branches, also over two sessions."""
     folder = RunFolder(tmp_path_factory.mktemp("run") / "a")
     folder.create("")
     live = Feed()
@@ -156,6 +158,7 @@ def test_the_record_folds_to_the_state_that_the_hub_had(
     assert read.state == live.state
     assert read.events == live.events
     assert read.history.columns == live.history.columns
+    assert read.history.branches == live.history.branches
     assert read.last_seq == live.last_seq == len(said)
 
 
@@ -312,6 +315,29 @@ def test_the_overview_has_the_journal_and_the_last_steps(folder: RunFolder, monk
         100,
         read_feed(folder).state.last_step,
     )
+
+
+@pytest.mark.parametrize("steps_after", [0, 100])
+def test_the_overview_of_a_rewound_run_is_that_of_all_its_steps(
+    folder: RunFolder, monkeypatch: pytest.MonkeyPatch, steps_after: int
+) -> None:
+    """It knows what each rewind left, although it read none of the steps before: the rewinds themselves say so."""
+    monkeypatch.setattr(record_module, "TAIL_BYTES", 600)
+    with recorder(folder) as opened:
+        opened.record(RUN)
+        at = 0
+        for left, back in enumerate((90, 20, 20), start=1):
+            for number in range(at + 1, 101):
+                opened.record(step(number))
+            opened.record(rewind(back, 100, id_=f"r{left}"))
+            at = back
+        for number in range(at + 1, at + 1 + steps_after):
+            opened.record(step(number))
+    overview, whole = read_overview(folder), read_feed(folder).state
+    assert [(left.number, left.first, left.last) for left in whole.branches] == [(1, 91, 100), (2, 21, 100), (3, 21, 100)]
+    assert overview.branches == whole.branches
+    assert (overview.step, overview.last_step) == (whole.step, whole.last_step)
+    assert overview.step == 20 + steps_after
 
 
 def test_the_overview_says_that_a_run_has_crashed(folder: RunFolder) -> None:

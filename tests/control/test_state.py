@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plt_tui.config.hyper import Edit
+from plt_tui.config.edits import Edit
 from plt_tui.control.state import MAX_COMMANDS, RunState, apply
 from plt_tui.protocol.events import (
     STEP_COLUMNS,
@@ -123,8 +123,10 @@ def test_applying_an_event_leaves_the_old_state_as_it_was() -> None:
     assert before == copy
 
 
-def test_a_resume_forgets_the_evaluations_after_its_step() -> None:
-    """The abandoned future of a run is neither its last nor its best evaluation."""
+def test_a_resume_forgets_what_was_measured_after_its_step() -> None:
+    """The abandoned future of a run is neither its last nor its best evaluation, nor is its last step the run's."""
+    assert folded(step(20), replace(RUN, start_step=15)).last_step is None
+    assert folded(step(20), replace(RUN, start_step=20)).last_step == step(20)
     past = [evaluation(10, 3.0), evaluation(20, 1.0), evaluation(30, 2.0)]
     rewound = folded(RUN, *past, replace(RUN, start_step=15))
     assert (rewound.last_eval, rewound.best_eval) == (None, None)
@@ -207,20 +209,9 @@ def test_applied_changes_become_edits_once() -> None:
     refused = status("c", "refused", "set", name="lr", value=1.0)
     edits = folded(asked, replace(asked, status="agreed"), applied, applied, undone, refused).edits
     assert edits == (
-        Edit(id="a", step=8, name="lr", value=0.5, mode="scale"),
-        Edit(id="b", step=9, name="undo", value="a"),
+        Edit(id="a", step=8, name="lr", value=0.5, mode="scale", actor="tui"),
+        Edit(id="b", step=9, name="undo", value="a", actor="tui"),
     )
-
-
-def test_a_rewind_leaves_later_edits_behind() -> None:
-    """Those of the past that the run goes on from stay, that of the very next step too; a restart leaves all."""
-    edits = [replace(status(str(number), "applied", "set", name="lr", value=0.5), step=number) for number in (4, 5, 6, 9)]
-    rewind = replace(status("r", "applied", "rewind", step=4), step=4)
-    assert [edit.id for edit in folded(*edits, rewind).edits] == ["4", "5"]
-    assert [edit.id for edit in folded(*edits, replace(rewind, status="requested")).edits] == ["4", "5", "6", "9"]
-    assert [edit.id for edit in folded(*edits, replace(RUN, start_step=4)).edits] == ["4", "5", "6", "9"]
-    undone = replace(status("u", "applied", "undo", edit="4"), step=8)
-    assert folded(*edits, undone, rewind).edits == folded(*edits[:2]).edits
 
 
 def test_an_edit_has_the_parsed_value() -> None:
@@ -257,6 +248,12 @@ def test_a_block_of_history_before_the_resume_says_nothing_about_the_pace() -> N
     """An attaching view gets old steps after the newest `Run`: their seconds are not this session's."""
     old = [event for event in steps(1, 40, -9000.0, 60.0) if isinstance(event, Step)]
     assert folded(replace(RUN, start_step=40), block_of(old)).eta_s is None
+
+
+def test_the_steps_of_a_branch_are_not_the_run_s() -> None:
+    """A view that attaches late gets them too, and shows the step that the run is at."""
+    state = folded(RUN, step(20))
+    assert apply(state, replace(block_of([step(49), step(50)]), branch=1)) == state
 
 
 def test_an_empty_block_changes_nothing() -> None:

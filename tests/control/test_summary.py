@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from plt_tui.control.state import RunState, apply
+from plt_tui.control.state import MAX_SPIKES, RunState, apply
 from plt_tui.control.summary import json_ready, summary
-from plt_tui.protocol.events import Alert, Checkpoint, End, Eval, Event, Phase, RankStatus, Run, Step
+from plt_tui.protocol.events import Alert, Checkpoint, End, Eval, Event, Phase, RankStatus, Run, Spike, Step
+from tests.control.said import rewind
 
 RUN = Run(time=1.0, name="demo", dir="d", world_size=2, params=7, target_step=10, steps_per_epoch=4.0, device="cpu")
 STEP = Step(time=2.0, step=2, loss=float("nan"), lr=0.1, grad_norm=1.0, tokens=64, tokens_per_s=9.0, step_ms=1.0)
@@ -57,6 +58,15 @@ def test_the_weights_are_those_of_now() -> None:
     assert folded(RUN, old, STEP, saved)["weights_sha256"] == "now"
     facts = folded(RUN, old, STEP, saved, end)
     assert (facts["weights_sha256"], facts["state"], facts["exit_code"], facts["eta_s"]) == ("end", "finished", 0, None)
+
+
+def test_branches_and_spikes() -> None:
+    """Each branch in five keys; spikes are counted, also those that the state has forgotten; the branch's numbers are gone."""
+    spike = Spike(step=2, what="loss", value=9.0, z=7.0, act="skip")
+    facts = folded(RUN, STEP, *[spike] * (MAX_SPIKES + 1), rewind(1, skip=3, actor="guard"))
+    assert facts["branches"] == [{"number": 1, "first": 2, "last": 2, "skip": 3, "actor": "guard"}]
+    assert (facts["spikes"], facts["guard_acts"]) == (MAX_SPIKES + 1, MAX_SPIKES + 1)
+    assert (facts["step"], facts["tokens"], facts["last"]) == (1, 0, None)
 
 
 def test_json_ready_spells_out_what_json_cannot() -> None:

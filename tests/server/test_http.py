@@ -14,9 +14,10 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from plt_tui.errors import UsageError
-from plt_tui.protocol.events import Checkpoint, Eval, Gauges, Logs, RankStatus, Sample
+from plt_tui.protocol.events import Checkpoint, Eval, Gauges, Logs, RankStatus, Sample, Spike
 from plt_tui.server.guard import HEADERS
 from plt_tui.server.http import serve_http
+from tests.control.said import rewind
 from tests.server.hub_fakes import DEADLINE_S, FakeHub
 
 
@@ -103,6 +104,33 @@ async def test_metrics_by_range_and_points(hub: FakeHub, web: aiohttp.ClientSess
     assert (await get(web, "/api/v1/metrics?from=3&to=5"))["columns"]["step"] == [3, 4, 5]
     few = await get(web, "/api/v1/metrics?points=2")
     assert (few["columns"]["step"], few["max"]["loss"]) == ([5, 10], [0.1 + 0.2, 9.0])
+
+
+def eval_at(step: int) -> Eval:
+    """An evaluation at `step`."""
+    return Eval(step=step, loss=2.0, perplexity=7.0, bits_per_byte=3.0, accuracy=0.4)
+
+
+async def test_a_rewound_run_answers_with_the_line_that_it_is_on(hub: FakeHub, web: aiohttp.ClientSession) -> None:
+    """Steps, evaluations and checkpoints of a branch are gone from it; the journal and the summary tell of them."""
+    hub.begin()
+    hub.train(1, 6)
+    for event in (eval_at(2), eval_at(4), Checkpoint(step=4, path="c"), eval_at(6)):
+        hub.feed.publish(event)
+    hub.feed.publish(Spike(step=6, what="loss", value=float("inf"), z=float("nan"), act="rewind"))
+    hub.feed.publish(rewind(3, 6, actor="guard"))
+    hub.train(4, 5)
+    hub.feed.publish(eval_at(5))
+    assert (await get(web, "/api/v1/metrics"))["columns"]["step"] == [1, 2, 3, 4, 5]
+    assert [event["step"] for event in await get(web, "/api/v1/evals")] == [2, 5]
+    assert await get(web, "/api/v1/checkpoints") == []
+    spike, command, _ = await get(web, "/api/v1/journal?last=3")
+    assert (spike["kind"], spike["value"], spike["z"], spike["act"]) == ("spike", "inf", "nan", "rewind")
+    assert (command["name"], command["before"]) == ("rewind", 6)
+    run = await get(web, "/api/v1/run")
+    assert run["branches"] == [{"number": 1, "first": 4, "last": 6, "skip": 0, "actor": "guard"}]
+    hub.begin(start_step=1)
+    assert await get(web, "/api/v1/evals") == []
 
 
 async def test_a_long_history_is_summarised_unasked(hub: FakeHub, web: aiohttp.ClientSession) -> None:

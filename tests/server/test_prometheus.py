@@ -5,8 +5,9 @@ from __future__ import annotations
 from prometheus_client.parser import text_string_to_metric_families
 
 from plt_tui.control.state import RunState
-from plt_tui.protocol.events import Checkpoint, Eval, Gauges, Phase, RankStatus
+from plt_tui.protocol.events import Checkpoint, Eval, Gauges, Phase, RankStatus, Spike
 from plt_tui.server.prometheus import exposition
+from tests.control.said import rewind
 from tests.server.hub_fakes import FakeHub
 
 Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
@@ -59,6 +60,22 @@ def test_measurements_have_base_units() -> None:
     assert samples["plt_tui_restarts_total", ()] == 0
 
 
+def test_what_the_guard_and_rewinds_did_is_counted() -> None:
+    """Counters never go back, also when a rewind leaves the steps behind that they counted; a hibernated run says so."""
+    hub = busy_hub()
+    for act in ("warn", "skip", "rewind"):
+        hub.feed.publish(Spike(step=3, what="loss", value=9.0, z=7.0, act=act))  # type: ignore[arg-type]  # these words
+    hub.feed.publish(rewind(1, 3))
+    hub.feed.publish(Phase(phase="hibernated"))
+    samples = scrape(hub.feed.state)
+    assert samples["plt_tui_spikes_total", ()] == 3
+    assert samples["plt_tui_guard_acts_total", ()] == 2
+    assert samples["plt_tui_branches", ()] == 1
+    assert samples["plt_tui_step", ()] == 1
+    assert samples["plt_tui_run_phase", (("phase", "hibernated"),)] == 1
+    assert not {"plt_tui_train_loss", "plt_tui_checkpoint_step"} & {name for name, _ in samples}
+
+
 def test_nan_is_a_value() -> None:
     """A loss that is not a number is scraped as NaN, for an alert to fire on."""
     value = scrape(busy_hub().feed.state)["plt_tui_eval_loss", ()]
@@ -68,7 +85,8 @@ def test_nan_is_a_value() -> None:
 def test_the_unknown_is_left_out() -> None:
     """A run that has said nothing has no loss, no ranks and no machine; a GPU that cannot say its power has none."""
     names = {name for name, _ in scrape(RunState())}
-    assert names == {"plt_tui_run_info", "plt_tui_run_phase", "plt_tui_step", "plt_tui_restarts_total"}
+    counts = {"plt_tui_restarts_total", "plt_tui_spikes_total", "plt_tui_guard_acts_total", "plt_tui_branches"}
+    assert names == {"plt_tui_run_info", "plt_tui_run_phase", "plt_tui_step"} | counts
     assert not {name for name, _ in scrape(busy_hub().feed.state)} & {
         "plt_tui_gpu_power_watts",
         "plt_tui_gpu_memory_used_bytes",

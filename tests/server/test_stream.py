@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from plt_tui.control.feed import Feed
 from plt_tui.protocol.events import (
@@ -17,21 +19,25 @@ from plt_tui.protocol.events import (
     Gauges,
     Logs,
     Phase,
-    Sample,
+    Plan,
+    Spike,
     Step,
     Steps,
 )
+from plt_tui.server import stream as stream_module
 from plt_tui.server.stream import BATCH_ROWS, FRAME_S, Follower, Reader
+from plt_tui.views.model import RunModel
+from tests.control.said import rewind
 from tests.server.hub_fakes import FakeHub
 
 
 def told(events: list[Event]) -> list[str]:
-    """Events in short: "run", "1-3" for a block of steps 1 to 3, "eval 3"."""
+    """Events in short: "run", "1-3" for a block of steps 1 to 3, "2: 4-5" for one of branch 2, "eval 3"."""
     words = []
     for event in events:
         if isinstance(event, Steps):
             steps = event.column("step")
-            words.append(f"{steps[0]:.0f}-{steps[-1]:.0f}")
+            words.append((f"{event.branch}: " if event.branch else "") + f"{steps[0]:.0f}-{steps[-1]:.0f}")
         else:
             step = getattr(event, "step", None)
             words.append(event.kind if step is None else f"{event.kind} {step}")
@@ -54,7 +60,9 @@ def test_steps_go_out_before_what_happened_after_them() -> None:
     hub = FakeHub()
     hub.begin()
     hub.train(1, 6)
-    for event in (eval_at(2), status("set", "applied", 4), Checkpoint(step=4, path="c"), Sample(step=5, prompt="", text="")):
+    spike = Spike(step=5, what="loss", value=9.0, z=7.0, act="skip")
+    plan = Plan(step=6, target_step=60, tokens_per_step=8, steps_per_epoch=2.0)
+    for event in (eval_at(2), status("set", "applied", 4), Checkpoint(step=4, path="c"), spike, plan):
         hub.feed.publish(event)
     assert told(Reader(hub.feed).read()) == [
         "run",
@@ -65,7 +73,8 @@ def test_steps_go_out_before_what_happened_after_them() -> None:
         "4-4",
         "checkpoint 4",
         "5-5",
-        "sample 5",
+        "spike 5",
+        "plan 6",
         "6-6",
     ]
 
@@ -112,6 +121,88 @@ def test_rows_come_again_after_a_cut() -> None:
     hub.train(4, 4)
     assert told(reader.read()) == ["1-3", "run", "4-4"]
     assert reader.read() == []
+
+
+def test_a_branch_goes_out_before_the_rewind_that_left_it() -> None:
+    """Who attaches late gets the run as it went: the steps that were kept, those that were left, the rewind, what followed."""
+    hub = FakeHub()
+    hub.begin()
+    hub.train(1, 5)
+    hub.feed.publish(eval_at(5))
+    hub.feed.publish(rewind(3, id_="a"))
+    hub.train(4, 6)
+    hub.feed.publish(rewind(2, id_="b"))
+    hub.train(3, 4)
+    assert told(Reader(hub.feed).read()) == [
+        "run",
+        "1-2",
+        "eval 5",
+        "1: 4-5",
+        "command 3",
+        "2: 3-6",
+        "command 2",
+        "3-4",
+    ]
+
+
+def test_a_live_reader_gets_the_branch_once_and_the_line_again() -> None:
+    """Its rows from the first, the whole branch, also the steps that it had not seen, and then what follows."""
+    hub = FakeHub()
+    hub.begin()
+    hub.train(1, 4)
+    reader = Reader(hub.feed)
+    reader.read()
+    hub.train(5, 5)
+    hub.feed.publish(rewind(3))
+    hub.train(4, 4)
+    assert told(reader.read()) == ["1-3", "1: 4-5", "command 3", "4-4"]
+    hub.feed.publish(rewind(4, id_="skip only", skip=2))
+    hub.train(5, 5)
+    assert told(reader.read()) == ["command 4", "5-5"]
+    assert reader.read() == []
+
+
+ACTIONS = st.lists(
+    st.one_of(
+        st.just("step"),
+        st.just("look"),
+        st.tuples(st.sampled_from(["resume", "rewind"]), st.integers(0, 8)),
+    ),
+    max_size=40,
+)
+
+
+@given(actions=ACTIONS, room=st.integers(1, 5))
+def test_views_end_with_the_lines_of_the_hub(actions: list[str | tuple[str, int]], room: int) -> None:
+    """Whenever they look and however small their batches: the line and each branch, the state of both, never a row too many."""
+    hub = FakeHub()
+    readers: list[tuple[Reader, list[Event]]] = [(Reader(hub.feed), []), (Reader(hub.feed), [])]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stream_module, "BATCH_ROWS", room)
+        for place, action in enumerate(actions):
+            step = hub.feed.state.step
+            if action == "step":
+                hub.train(step + 1, step + 1)
+            elif action == "look":
+                readers[0][1].extend(readers[0][0].read())
+            elif action[0] == "resume":
+                hub.begin(start_step=min(step, int(action[1])))
+            else:
+                back = min(step, int(action[1]))
+                hub.feed.publish(rewind(back, step, id_=str(place)))
+        for reader, seen in readers:
+            while news := reader.read():
+                assert sum(event.count for event in news if isinstance(event, Steps)) <= room
+                seen.extend(news)
+    for _, seen in readers:
+        model = RunModel()
+        for event in seen:
+            model.fold(event)
+        lines = {0: model.steps, **model.branches}
+        assert lines.keys() - {0} == hub.feed.history.branches.keys()
+        assert all(table.columns == hub.feed.history.line(branch) for branch, table in lines.items())
+        assert (model.state.step, model.state.branches) == (hub.feed.state.step, hub.feed.state.branches)
+        assert [event for event in seen if not isinstance(event, Steps)] == hub.feed.events
 
 
 def test_a_batch_is_bounded_and_nothing_is_lost() -> None:

@@ -17,6 +17,7 @@ import pytest
 from plt_tui.errors import StorageError, UsageError
 from plt_tui.protocol.events import End, Eval
 from plt_tui.server.unix import UnixDoor, is_allowed, peer_uid, read_hello, serve_unix
+from tests.control.said import rewind
 from tests.server.hub_fakes import DEADLINE_S, FakeHub, until
 
 HELLO = {"op": "hello", "actor": "test ana@box", "readonly": False, "version": 1}
@@ -108,6 +109,22 @@ async def test_a_client_gets_history_then_live(hub: FakeHub, door: UnixDoor) -> 
         assert [(await client.hear())["kind"] for _ in range(3)] == ["run", "steps", "caught_up"]
         hub.feed.publish(Eval(step=3, loss=float("nan"), perplexity=1.0, bits_per_byte=1.0, accuracy=0.5))
         assert (await client.hear())["loss"] == "nan"
+
+
+async def test_a_client_of_a_rewound_run_gets_its_branches(hub: FakeHub, door: UnixDoor) -> None:
+    """Their steps say which branch they lie on, right before the rewind that left it."""
+    hub.begin()
+    hub.train(1, 3)
+    hub.feed.publish(rewind(1, 3))
+    async with connected(door.path) as client:
+        said = [await client.hear() for _ in range(5)]
+    assert [(line["kind"], line.get("branch"), line.get("count")) for line in said if line] == [
+        ("run", None, None),
+        ("steps", 0, 1),
+        ("steps", 1, 2),
+        ("command", None, None),
+        ("caught_up", None, None),
+    ]
 
 
 async def test_a_command_reaches_the_hub_with_the_actor_of_the_hello(hub: FakeHub, door: UnixDoor) -> None:

@@ -11,8 +11,9 @@ from contextlib import asynccontextmanager, contextmanager
 import aiohttp
 import pytest
 
-from plt_tui.protocol.events import End, Eval
+from plt_tui.protocol.events import End, Eval, Spike
 from plt_tui.server.http import HttpServer, serve_http
+from tests.control.said import rewind
 from tests.server.hub_fakes import DEADLINE_S, FakeHub, until
 
 ROWS = 200_000
@@ -61,6 +62,22 @@ async def test_the_stream_is_that_of_the_socket(hub: FakeHub) -> None:
         assert [(await hear(connection))["kind"] for _ in range(3)] == ["run", "steps", "caught_up"]
         hub.feed.publish(Eval(step=3, loss=float("nan"), perplexity=1.0, bits_per_byte=1.0, accuracy=0.5))
         assert (await hear(connection))["loss"] == "nan"
+
+
+async def test_a_rewind_is_streamed_with_what_it_left(hub: FakeHub) -> None:
+    """The guard's finding, the line up to the rewind again, the branch, the rewind."""
+    hub.begin()
+    hub.train(1, 3)
+    async with served(hub) as server, stream(server) as connection:
+        for _ in range(3):
+            await hear(connection)
+        hub.feed.publish(Spike(step=3, what="grad_norm", value=9.0, z=7.0, act="rewind"))
+        said = await hear(connection)
+        assert (said["kind"], said["what"], said["act"]) == ("spike", "grad_norm", "rewind")
+        hub.feed.publish(rewind(1, 3))
+        line, left, command = [await hear(connection) for _ in range(3)]
+        assert [(block["count"], block["branch"]) for block in (line, left)] == [(1, 0), (2, 1)]
+        assert (command["kind"], command["step"], command["before"]) == ("command", 1, 3)
 
 
 async def test_what_a_client_says_is_ignored(hub: FakeHub) -> None:

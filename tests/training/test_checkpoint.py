@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from plt_tui.errors import StorageError
+from plt_tui.protocol.manifest import MANIFEST, MODEL, OPTIMIZER, STATE, verify
 from plt_tui.training import checkpoint
-from plt_tui.training.checkpoint import MANIFEST, MODEL, OPTIMIZER, STATE, Snapshot
+from plt_tui.training.checkpoint import Snapshot
 from plt_tui.weights.digest import weights_sha256
 
 
@@ -50,7 +51,7 @@ def test_a_damaged_file_is_named_and_the_one_before_is_taken(tmp_path: Path, vic
             content[:] = bytes(len(content))
         path.write_bytes(content[:-1] if damage == "truncate" else content)
     with pytest.raises(StorageError, match=victim):
-        checkpoint.verify(folder)
+        verify(folder)
     good, rejected = checkpoint.newest_good(tmp_path)
     assert good == tmp_path / "step-00000001"
     assert len(rejected) == 1
@@ -70,7 +71,7 @@ def test_a_foreign_format_is_refused(tmp_path: Path) -> None:
     manifest = json.loads((folder / MANIFEST).read_text())
     (folder / MANIFEST).write_text(json.dumps({**manifest, "format": 99}))
     with pytest.raises(StorageError, match="format 99"):
-        checkpoint.verify(folder)
+        verify(folder)
 
 
 def test_a_failed_save_leaves_nothing_and_says_why(tmp_path: Path) -> None:
@@ -88,7 +89,7 @@ def test_a_checkpoint_is_never_written_again(tmp_path: Path) -> None:
     with pytest.raises(StorageError):
         checkpoint.write(tmp_path, snapshot(3, "again"))
     assert [path.name for path in tmp_path.iterdir()] == [folder.name]
-    assert checkpoint.verify(folder).name == ""
+    assert verify(folder).name == ""
 
 
 def test_a_name_is_given_without_touching_the_rest(tmp_path: Path) -> None:
@@ -96,7 +97,7 @@ def test_a_name_is_given_without_touching_the_rest(tmp_path: Path) -> None:
     folder, before = checkpoint.write(tmp_path, snapshot(3))
     after = checkpoint.give_name(folder, "best")
     assert (after.name, after.files) == ("best", before.files)
-    assert checkpoint.verify(folder) == after
+    assert verify(folder) == after
     assert len(list(folder.iterdir())) == 4
 
 
@@ -115,7 +116,7 @@ def test_what_lies_after_a_chosen_checkpoint_is_set_aside(tmp_path: Path) -> Non
     folders = [checkpoint.write(tmp_path, snapshot(step))[0] for step in (1, 2, 3)]
     moved = checkpoint.set_aside(tmp_path, after_step=1)
     assert checkpoint.find(tmp_path) == [folders[0]]
-    assert sorted(checkpoint.verify(path).step for path in moved) == [2, 3]
+    assert sorted(verify(path).step for path in moved) == [2, 3]
     assert all(path.name.startswith("step-0000000") for path in moved)
 
 
@@ -126,7 +127,7 @@ def test_a_manifest_must_vouch_for_every_file(tmp_path: Path, files: dict[str, o
     manifest = json.loads((folder / MANIFEST).read_text())
     (folder / MANIFEST).write_text(json.dumps({**manifest, "files": files}))
     with pytest.raises(StorageError, match="vouch"):
-        checkpoint.verify(folder)
+        verify(folder)
 
 
 def test_swapped_weights_are_found_while_reading(tmp_path: Path) -> None:

@@ -46,7 +46,7 @@ def test_an_overflowing_step_changes_no_weight(dataset: Dataset) -> None:
     assert trainer.update(trainer.hyper(1)) == math.inf
     assert trainer.weights_sha256() == before
     assert (trainer.step, trainer.loss_scale.scale) == (1, 2.0**99)
-    assert trainer.sample_index == trainer.global_batch
+    assert trainer.place.sample_index == trainer.global_batch
 
 
 def test_the_scale_survives_a_resume(dataset: Dataset, tmp_path: Path) -> None:

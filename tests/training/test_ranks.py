@@ -50,7 +50,8 @@ def trained(trainer: Trainer) -> dict[str, Tensor]:
     """The rows that this rank saw in each step, the losses, the norms, and the weights at the end."""
     rows, losses, norms = [], [], []
     for _ in range(STEPS):
-        rows += [trainer._micro_batch(micro) for micro in range(trainer.config.train.accumulate)]
+        batch = trainer.place.enter(trainer.edits, trainer.step + 1)
+        rows += [trainer._micro_batch(batch, micro) for micro in range(batch.layout.accumulate)]
         pending = trainer.ranks.post_sum([trainer.accumulate().loss])
         norms.append(trainer.update(trainer.hyper(trainer.step + 1)))
         losses.append(pending.wait()[0] / trainer.ranks.world_size)

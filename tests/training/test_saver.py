@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from plt_tui.protocol.events import Checkpoint, CheckpointFailed
+from plt_tui.protocol.manifest import verify
 from plt_tui.training import checkpoint
 from plt_tui.training.checkpoint import Snapshot
 from plt_tui.training.saver import Outcome, Saver
@@ -38,7 +39,7 @@ def test_a_save_is_reported_with_a_path_inside_the_run_folder(tmp_path: Path) ->
     assert isinstance(answer, Checkpoint)
     assert desk.said == [answer]
     assert answer.path == "checkpoints/step-00000007"
-    assert checkpoint.verify(tmp_path / answer.path).weights_sha256 == answer.weights_sha256
+    assert verify(tmp_path / answer.path).weights_sha256 == answer.weights_sha256
     assert desk.saver.has(7)
 
 
@@ -54,7 +55,7 @@ def test_a_step_is_written_once_and_keeps_its_name(tmp_path: Path) -> None:
     assert len(desk.said) == 1
     renamed = desk.save(7, "final")
     assert isinstance(renamed, Checkpoint)
-    assert checkpoint.verify(folder).name == "final"
+    assert verify(folder).name == "final"
     assert (folder / "model.safetensors").stat().st_ino == before
 
 

@@ -1,7 +1,5 @@
 """The rank loop with one rank and a scripted hub: what commands do, in which order, and what a run's end promises."""
 
-import math
-from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -9,69 +7,10 @@ import pytest
 from plt_tui.data.prepare import Dataset
 from plt_tui.errors import NonFiniteLoss, StorageError
 from plt_tui.protocol.commands import Command
-from plt_tui.protocol.events import Checkpoint, CommandStatus, Done, Eval, Event, Sample, Step
+from plt_tui.protocol.events import Checkpoint, CommandStatus, Eval, Sample, Step
+from plt_tui.protocol.manifest import verify
 from plt_tui.training import checkpoint
-from plt_tui.training.saver import Saver
-from plt_tui.training.session import Session
-from plt_tui.training.status import StatusReporter
-from plt_tui.training.trainer import Trainer
-from tests.training.conftest import tiny
-
-Script = dict[int, list[Command]]
-"""Commands by the boundary (0: before the first step) at which they arrive."""
-
-
-class ScriptedLink:
-    """Hands out the script's commands, one boundary after the other, and keeps what is said."""
-
-    def __init__(self, script: Script) -> None:
-        self.said: list[Event] = []
-        self._script = script
-        self._boundary = -1
-
-    def take(self, wait_s: float = 0.0) -> list[Command]:
-        """The commands of the next boundary."""
-        self._boundary += 1
-        return self._script.get(self._boundary, [])
-
-    def send(self, event: Event) -> None:
-        """Keep it."""
-        self.said.append(event)
-
-    def of(self, kind: type[Event]) -> list[Event]:
-        """What was said of one kind."""
-        return [event for event in self.said if isinstance(event, kind)]
-
-    def answers(self) -> list[tuple[str, str, int]]:
-        """Name, status and step of every answer but "agreed"."""
-        statuses = [event for event in self.said if isinstance(event, CommandStatus)]
-        return [(status.name, status.status, status.step) for status in statuses if status.status != "agreed"]
-
-
-class Play:
-    """One session of a tiny run of 12 steps under `root`."""
-
-    def __init__(self, dataset: Dataset, root: Path, script: Script, *sets: str, paused: bool = False) -> None:
-        self.trainer = Trainer(tiny("eval.every=0", "sample.every=0", "checkpoint.every=0", *sets), dataset=dataset)
-        self.link = ScriptedLink(script)
-        self.root = root / "checkpoints"
-        saver = Saver(self.root, root, self.trainer.config.checkpoint.keep, self.link.send)
-        status = StatusReporter(self.link, 0, "cpu")  # type: ignore[arg-type]  # it only sends
-        self.session = Session(self.trainer, self.link, status, saver, paused=paused)  # type: ignore[arg-type]  # take and send
-
-    def run(self) -> Done:
-        """To the end."""
-        return self.session.run()
-
-
-def ask(verb: str, /, **args: object) -> Command:
-    """A command of somebody."""
-    return Command(id=f"{verb} {sorted(args)}", name=verb, args=args, actor="ana")
-
-
-def steps_of(events: Sequence[Event]) -> list[int]:
-    """The steps of some events."""
-    return [event.step for event in events]  # type: ignore[attr-defined]  # only asked of events that have one
+from tests.training.plays import Play, Script, ask, poison, steps_of
 
 
 def test_a_run_ends_evaluated_sampled_and_saved(dataset: Dataset, tmp_path: Path) -> None:
@@ -83,7 +22,7 @@ def test_a_run_ends_evaluated_sampled_and_saved(dataset: Dataset, tmp_path: Path
     assert steps_of(play.link.of(Eval)) == [6, 12]
     assert steps_of(play.link.of(Sample)) == [4, 8, 12]
     assert steps_of(play.link.of(Checkpoint)) == [6, 12]
-    assert checkpoint.verify(play.root / "step-00000012").weights_sha256 == done.weights_sha256
+    assert verify(play.root / "step-00000012").weights_sha256 == done.weights_sha256
 
 
 def test_a_stop_saves_and_answers_when_it_is_on_disk(dataset: Dataset, tmp_path: Path) -> None:
@@ -134,7 +73,7 @@ def test_a_pause_holds_until_resume_and_commands_work_in_it(dataset: Dataset, tm
     ]
     rates = [event.lr for event in play.link.of(Step)]  # type: ignore[attr-defined]  # steps have one
     assert rates[3:] == [1e-3] * 9
-    assert checkpoint.verify(play.root / "step-00000003").name == "best"
+    assert verify(play.root / "step-00000003").name == "best"
 
 
 def test_a_stop_while_paused_saves_the_paused_step(dataset: Dataset, tmp_path: Path) -> None:
@@ -191,14 +130,7 @@ def test_a_failed_step_does_not_take_along_the_save_of_a_good_one(
 ) -> None:
     """A checkpoint in flight is finished before a non-finite gradient ends the session."""
     play = Play(dataset, tmp_path, {}, "checkpoint.every=3")
-    update: Callable[..., float] = play.trainer.update
-
-    def poisoned(hyper: object) -> float:
-        if play.trainer.step == 3:
-            next(iter(play.trainer.model.parameters())).grad.fill_(math.nan)  # type: ignore[union-attr]  # after a backward pass
-        return update(hyper)
-
-    monkeypatch.setattr(play.trainer, "update", poisoned)
+    poison(play.trainer, 4, monkeypatch)
     with pytest.raises(NonFiniteLoss):
         play.run()
-    assert checkpoint.verify(play.root / "step-00000003").step == 3
+    assert verify(play.root / "step-00000003").step == 3

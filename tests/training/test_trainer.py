@@ -36,7 +36,7 @@ def reference_losses(trainer: Trainer, steps: int) -> list[float]:
         lr = trainer.hyper(step + 1).lr
         for group in optimizer.param_groups:
             group["lr"] = lr
-        ids = torch.from_numpy(trainer.batches.batch(step * size, size))
+        ids = torch.from_numpy(trainer.place.batches.batch(step * size, size))
         logits = model(ids[:, :-1])
         loss = functional.cross_entropy(logits.reshape(-1, logits.shape[-1]), ids[:, 1:].reshape(-1))
         assert logits.shape == (size, context, trainer.dataset.tokenizer.vocab_size)
@@ -60,7 +60,7 @@ def test_accumulation_equals_one_large_batch(dataset: Dataset) -> None:
     whole = trainer_of(dataset, "train.batch_size=8")
     parts = trainer_of(dataset, "train.accumulate=2")
     assert [parts.train_step() for _ in range(6)] == pytest.approx([whole.train_step() for _ in range(6)], rel=1e-5)
-    assert (parts.sample_index, parts.tokens) == (whole.sample_index, whole.tokens)
+    assert (parts.place.sample_index, parts.tokens) == (whole.place.sample_index, whole.tokens)
 
 
 def test_the_same_seed_gives_the_same_bits_and_another_does_not(dataset: Dataset) -> None:
@@ -99,7 +99,7 @@ def test_a_lost_cursor_would_be_noticed(dataset: Dataset, tmp_path: Path) -> Non
     whole.train()
     resumed = trainer_of(dataset)
     resumed.load_checkpoint(folder)
-    resumed.sample_index = 0
+    resumed.place.sample_index = 0
     resumed.train()
     assert resumed.weights_sha256() != whole.weights_sha256()
 
@@ -148,7 +148,7 @@ def test_a_target_in_epochs_counts_what_is_left(dataset: Dataset, tmp_path: Path
     folder = before.save_checkpoint(tmp_path)
     after = trainer_of(dataset, "train.steps=0", "train.epochs=1", "train.batch_size=2")
     after.load_checkpoint(folder)
-    left = before.batches.samples_per_epoch - before.sample_index
+    left = before.place.batches.samples_per_epoch - before.place.sample_index
     assert before.target_step == 10 + math.ceil(left / 4)
     assert after.target_step == 10 + math.ceil(left / 2)
 
@@ -157,7 +157,7 @@ def test_an_epoch_ends_where_the_corpus_does(dataset: Dataset) -> None:
     """`train_epoch` stops at the first step that has seen every sequence."""
     trainer = trainer_of(dataset, "train.batch_size=64", "data.context=64", "train.epochs=2", "train.steps=0")
     trainer.train_epoch()
-    assert trainer.step == math.ceil(trainer.batches.samples_per_epoch / 64)
+    assert trainer.step == math.ceil(trainer.place.batches.samples_per_epoch / 64)
     assert trainer.train_epoch() < 4.0
     assert trainer.step == trainer.target_step
 
@@ -218,7 +218,7 @@ def test_an_epoch_is_counted_in_sequences_not_steps(dataset: Dataset, tmp_path: 
     after = trainer_of(dataset, *sets, "train.batch_size=64")
     after.load_checkpoint(before.save_checkpoint(tmp_path))
     after.train_epoch()
-    assert 0 <= after.sample_index - after.batches.samples_per_epoch < 64
+    assert 0 <= after.place.sample_index - after.place.batches.samples_per_epoch < 64
 
 
 def test_a_target_in_tokens_does_not_move_with_the_padding(tmp_path: Path) -> None:

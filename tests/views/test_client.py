@@ -13,7 +13,8 @@ import pytest
 from plt_tui.control.feed import Feed
 from plt_tui.errors import HubUnreachable, UsageError
 from plt_tui.protocol.commands import Command, new_command, status_of
-from plt_tui.protocol.events import Alert, CaughtUp, CommandState, Event, Phase, Run, Step, Steps, encode
+from plt_tui.protocol.events import Alert, CaughtUp, CommandState, Event, Phase, Run, Step, Steps
+from plt_tui.protocol.framing import encode
 from plt_tui.server.unix import serve_unix
 from plt_tui.views.client import HubClient, run_command
 from plt_tui.views.source import Source

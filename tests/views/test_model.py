@@ -18,13 +18,17 @@ from plt_tui.protocol.events import (
     Event,
     Failed,
     Logs,
+    Plan,
+    Recent,
     Run,
     Sample,
+    Spike,
     Step,
     Steps,
 )
 from plt_tui.views.model import MAX_HAPPENINGS, LogRing, RunModel, StepTable
 from plt_tui.views.source import EVENTS_PER_TURN, RecordSource
+from tests.control.said import rewind
 
 ESCAPES = (
     "\x1b]2;owned\x1b\\",
@@ -52,13 +56,13 @@ def folded(*events: Event) -> RunModel:
     return model
 
 
-def block(first: int, last: int, loss: float = 1.0) -> Steps:
-    """Steps `first` to `last` by column."""
+def block(first: int, last: int, loss: float = 1.0, branch: int = 0) -> Steps:
+    """Steps `first` to `last` by column; `branch`: the one that they lie on."""
     columns = {name: array("d") for name in STEP_COLUMNS}
     for step in range(first, last + 1):
         for name in STEP_COLUMNS:
             columns[name].append(step if name in ("step", "tokens") else loss)
-    return Steps.from_columns(columns, 0, last - first + 1)
+    return replace(Steps.from_columns(columns, 0, last - first + 1), branch=branch)
 
 
 def test_steps_by_block_and_one_by_one_make_the_same_table() -> None:
@@ -106,6 +110,55 @@ def test_a_session_that_resumes_cuts_steps_and_evaluations_after_its_start() -> 
     model = folded(block(1, 200), *evals, run)
     assert model.steps.columns["step"][-1] == 150
     assert [scores.step for scores in model.evals] == [100]
+
+
+def eval_at(step: int) -> Eval:
+    """An evaluation at `step`."""
+    return Eval(step=step, loss=2.0, perplexity=7.4, bits_per_byte=2.9, accuracy=0.4)
+
+
+def test_a_rewind_cuts_the_line_and_its_steps_are_a_branch() -> None:
+    """As a live hub says it: the rows that stay, those of the branch, the rewind, what follows."""
+    model = folded(block(1, 50), eval_at(10), eval_at(40), CaughtUp())
+    before = dict(model.revisions)
+    for event in (block(1, 20), block(21, 35, branch=1), block(36, 50, branch=1), rewind(20, 50), block(21, 25, loss=9.0)):
+        model.fold(event)
+    assert list(model.steps.columns["step"]) == list(range(1, 26))
+    assert list(model.branches[1].columns["step"]) == list(range(21, 51))
+    assert set(model.branches[1].columns["loss"]) == {1.0}
+    assert [scores.step for scores in model.evals] == [10]
+    assert [(left.number, left.first, left.last) for left in model.state.branches] == [(1, 21, 50)]
+    assert all(model.revisions[topic] > before.get(topic, 0) for topic in ("state", "steps", "branches", "evals", "story"))
+
+
+def test_a_rewind_alone_cuts_the_line() -> None:
+    """Also before the first row that follows it, and only when it is in force."""
+    model = folded(block(1, 50), eval_at(40), replace(rewind(20), status="agreed"))
+    assert (len(model.steps), len(model.evals)) == (50, 1)
+    model.fold(rewind(20, 50))
+    assert (len(model.steps), len(model.evals), model.state.step) == (20, 0, 20)
+
+
+def test_a_record_read_stream_by_stream_has_the_same_lines() -> None:
+    """What happened first, then the branches, then the line."""
+    model = folded(eval_at(40), rewind(20, 50), eval_at(25), block(21, 50, branch=1), block(1, 30))
+    assert (len(model.steps), list(model.branches), len(model.branches[1])) == (30, [1], 30)
+    assert ([scores.step for scores in model.evals], model.state.step) == ([25], 30)
+
+
+def test_a_spike_is_told_and_remembered() -> None:
+    """Live ones are news, all are part of the story; plans and states in memory are neither."""
+    spike = Spike(step=3, what="loss", value=9.0, z=7.0, act="skip", reason="\x1b[2J")
+    plan, recent = Plan(step=4, target_step=9, tokens_per_step=8, steps_per_epoch=2.0), Recent(steps=[3], bytes=1, seconds=0.1)
+    model = folded(spike, plan, recent, CaughtUp())
+    assert model.take_news() == []
+    for event in (plan, recent, spike):
+        model.fold(event)
+    (news,) = model.take_news()
+    assert isinstance(news, Spike)
+    assert news.reason == "\\x1b[2J"
+    assert [type(happening.event) for happening in model.happenings.values()] == [Spike, Spike]
+    assert model.state.recent == recent
 
 
 def test_log_lines_keep_their_numbers_when_old_ones_leave() -> None:

@@ -13,8 +13,9 @@ from typing import Literal
 from textual.binding import Binding, BindingType
 
 Group = Literal["steer the run", "leave", "panes", "chart", "find", "help"]
-When = Literal["always", "steer"]
-"""always; or only on a connected, live run that this view may control (the other times a press is answered with why not)."""
+When = Literal["always", "steer", "awake"]
+"""always; or on a connected, live run that this view may control; or on such a run while it has ranks, which a hibernated one
+has not. At the other times a press is answered with why not."""
 
 KEY_GAP = "  "
 """Between two keys of the footer."""
@@ -56,8 +57,8 @@ class Key:
         return _SHOWN.get(key, key.replace("ctrl+", "^"))
 
 
-def _steer(id: str, keys: str, action: str, label: str, help: str, rank: int = 0) -> Key:  # noqa: A002
-    return Key(id=id, keys=keys, action=action, label=label, help=help, group="steer the run", when="steer", rank=rank)
+def _steer(id: str, keys: str, action: str, label: str, help: str, rank: int, when: When = "awake") -> Key:  # noqa: A002
+    return Key(id=id, keys=keys, action=action, label=label, help=help, group="steer the run", when=when, rank=rank)
 
 
 def _view(group: Group, id: str, keys: str, action: str, label: str, help: str, rank: int = 0) -> Key:  # noqa: A002
@@ -65,17 +66,19 @@ def _view(group: Group, id: str, keys: str, action: str, label: str, help: str, 
 
 
 KEYS: tuple[Key, ...] = (
-    _steer("pause", "p", "toggle_pause", "pause", "Hold all ranks at the next step, or let them go on.", 1),
+    _steer("pause", "p", "toggle_pause", "pause", "Hold all ranks at the next step, or let them go on.", 1, "steer"),
     _steer("lr", "l", "edit_lr", "rate", "Change the learning rate; the schedule is drawn before Enter.", 2),
     _steer("undo", "u", "undo", "undo", "Take the last edit back.", 3),
     _steer("knobs", "e", "edit_knobs", "edit", "Change any other hyperparameter of the running training.", 4),
-    _steer("checkpoint", "c", "steer('checkpoint')", "save", "Save a checkpoint now.", 5),
-    _steer("eval", "v", "steer('eval')", "eval", "Evaluate on held-out text now.", 6),
-    _steer("sample", "g", "steer('sample')", "sample", "Let the model write a sample now.", 7),
-    _steer("note", "n", "note", "note", "Write a remark into the run's journal.", 8),
-    _view("leave", "detach", "d", "detach", "detach", "Close this view; the run goes on, attach again at any time.", 10),
-    _view("leave", "leave", "q,ctrl+c,ctrl+q", "leave", "leave", "Choose: detach, save and stop, or stop now.", 11),
-    _view("panes", "next_pane", "tab", "next_pane(1)", "next pane", "Go to the next pane.", 12),
+    _steer("rewind", "r", "rewind", "rewind", "Go back to an earlier step; what came after is a branch.", 5),
+    _steer("checkpoint", "c", "steer('checkpoint')", "save", "Save a checkpoint now.", 6),
+    _steer("eval", "v", "steer('eval')", "eval", "Evaluate on held-out text now.", 7),
+    _steer("sample", "g", "steer('sample')", "sample", "Let the model write a sample now.", 8),
+    _steer("note", "n", "note", "note", "Write a remark into the run's journal.", 10),
+    _steer("hibernate", "H", "steer('hibernate')", "hibernate", "Save and free the devices until p brings the run back.", 16),
+    _view("leave", "detach", "d", "detach", "detach", "Close this view; the run goes on, attach again at any time.", 11),
+    _view("leave", "leave", "q,ctrl+c,ctrl+q", "leave", "leave", "Choose: detach, save and stop, or stop now.", 12),
+    _view("panes", "next_pane", "tab", "next_pane(1)", "next pane", "Go to the next pane.", 13),
     _view("panes", "previous_pane", "shift+tab", "next_pane(-1)", "previous pane", "Go to the pane before."),
     _view("panes", "pane_trends", "1", "toggle_pane('trends')", "trends", "Show or hide the trends."),
     _view(
@@ -83,7 +86,7 @@ KEYS: tuple[Key, ...] = (
     ),
     _view("panes", "pane_logs", "3", "toggle_pane('logs')", "logs", "Show or hide the logs."),
     _view("panes", "pane_story", "4", "toggle_pane('story')", "story", "Show or hide samples and events."),
-    _view("panes", "maximise", "z", "maximise", "zoom pane", "Give the focused pane all the room, or put it back.", 13),
+    _view("panes", "maximise", "z", "maximise", "zoom pane", "Give the focused pane all the room, or put it back.", 14),
     _view("chart", "zoom_in", "plus,equals_sign", "chart('zoom_in')", "zoom in", "Show fewer steps, larger."),
     _view("chart", "zoom_out", "minus", "chart('zoom_out')", "zoom out", "Show more steps."),
     _view("chart", "pan_left", "left", "chart('pan_left')", "earlier", "Move the chart to earlier steps."),
@@ -93,7 +96,7 @@ KEYS: tuple[Key, ...] = (
     _view("chart", "log_axis", "y", "chart('toggle_log')", "log axis", "Switch the loss axis between linear and logarithmic."),
     _view("chart", "smoother", "s", "chart('smoother')", "smoother", "Smooth the curves more."),
     _view("chart", "rougher", "S", "chart('rougher')", "rougher", "Smooth the curves less."),
-    _view("find", "search", "slash", "search", "search", "Search the logs.", 14),
+    _view("find", "search", "slash", "search", "search", "Search the logs.", 15),
     _view("find", "next_hit", "N", "next_hit", "next hit", "Go to the next hit, towards older lines."),
     _view("help", "help", "question_mark,f1", "help", "help", "Show all keys.", 9),
     _view("help", "palette", "ctrl+p", "palette", "palette", "Find a command by name."),

@@ -65,8 +65,8 @@ class RunSession:
                 await asyncio.sleep(0)
                 turn_began = time.perf_counter()
 
-    def refusal(self) -> str:
-        """Why no command can be sent now, or empty when one can."""
+    def refusal(self, *, needs_ranks: bool = False) -> str:
+        """Why no command can be sent now, or none that `needs_ranks`; empty when one can."""
         state = self.model.state
         if state.is_over:
             return f"the run has {state.phase}: nothing to steer; plt-tui run --resume auto --name {self.name} goes on with it"
@@ -76,6 +76,8 @@ class RunSession:
             return f"not connected to the run: {self.trouble}"
         if self.is_readonly:
             return "opened read-only: attach without --readonly to steer"
+        if needs_ranks and state.phase == "hibernated":
+            return "hibernated: press p to bring it back"
         return ""
 
     @property

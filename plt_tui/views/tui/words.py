@@ -5,9 +5,11 @@ Pure: values in, plain text out; no widget, no colour codes (a `tone` names a th
 
 from __future__ import annotations
 
+import math
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from plt_tui.protocol.events import (
     Alert,
@@ -21,9 +23,12 @@ from plt_tui.protocol.events import (
     Phase,
     Run,
     RunPhase,
+    Spike,
 )
+from plt_tui.views.formats import format_bytes, format_duration, format_value
 from plt_tui.views.model import Happening
-from plt_tui.views.tui.chart.axis import format_bytes, format_duration
+from plt_tui.views.preview import value_words
+from plt_tui.views.rewind import counted
 
 Tone = Literal["normal", "muted", "accent", "good", "warning", "bad"]
 
@@ -52,6 +57,7 @@ PHASES: dict[RunPhase, Word] = {
     "preparing": Word("◔", "preparing", "accent"),
     "running": Word("●", "training", "good"),
     "paused": Word("‖", "paused", "warning"),
+    "hibernated": Word("☾", "hibernated", "warning"),
     "stopping": Word("◑", "stopping", "warning"),
     "restarting": Word("↻", "restarting", "warning"),
     "finished": Word("✔", "finished", "good"),
@@ -65,9 +71,12 @@ _DONE = {
     "checkpoint": "checkpoint taken at step {step}",
     "eval": "evaluated at step {step}",
     "sample": "sample written at step {step}",
+    "hibernate": "hibernated at step {step}",
     "stop": "stopped at step {step}",
     "note": "note kept at step {step}",
+    "skip_update": "update of step {step} left out",
 }
+_SPIKE_ACTS = {"warn": "", "skip": "update left out", "lower": "rate lowered", "rewind": "rewound", "stop": "run stopped"}
 
 
 def one_line(text: str) -> str:
@@ -80,17 +89,37 @@ def knob_words(name: object) -> str:
     return "learning rate" if name == "lr" else str(name).replace("_", " ")
 
 
-def asked(name: str, args: dict[str, object]) -> str:
+def asked(name: str, args: Mapping[str, Any]) -> str:
     """What a command asks for, such as "learning rate x0.5" or "note: looks good"."""
-    if name == "set":
-        knob, value, mode = knob_words(args.get("name")), args.get("value"), args.get("mode", "set")
-        shown = f"{value:g}" if isinstance(value, float) else str(value)
-        words = {"scale": f"{knob} ×{shown}", "replan": f"{knob} replanned to end at {shown}"}
-        return one_line(words.get(str(mode), f"{knob} = {shown}"))
-    if name == "stop" and args.get("now"):
-        return "stop without saving"
+    match name:
+        case "set":
+            return one_line(_asked_value(args))
+        case "stop" if args.get("now"):
+            return "stop without saving"
+        case "rewind":
+            return one_line(f"rewind to step {args.get('step')}{_leaving_out(args)}")
+        case "skip_update":
+            return "leave this update out"
     detail = next((str(args[key]) for key in ("text", "prompt", "name") if args.get(key)), "")
     return one_line(f"{name}: {detail}" if detail else name)
+
+
+def _asked_value(args: Mapping[str, Any]) -> str:
+    knob, value, mode = knob_words(args.get("name")), args.get("value"), str(args.get("mode", "set"))
+    if mode == "keep" and isinstance(value, list | tuple):  # as it was applied
+        return f"batch size = {value[0]}, accumulate = {value[1]}, same global batch"
+    shown = value if isinstance(value, str) else value_words(value)
+    words = {
+        "scale": f"{knob} ×{shown}",
+        "replan": f"{knob} replanned to end at {shown}",
+        "keep": f"{knob} = {shown}, same global batch",
+    }
+    return words.get(mode, f"{knob} = {shown}")
+
+
+def _leaving_out(args: Mapping[str, Any]) -> str:
+    skip = str(args.get("skip") or 0)
+    return "" if skip == "0" else f", leaving out {skip} {'batch' if skip == '1' else 'batches'}"
 
 
 def command_words(status: CommandStatus) -> Word:
@@ -110,12 +139,50 @@ def command_words(status: CommandStatus) -> Word:
 def _applied(status: CommandStatus) -> str:
     change = one_line(status.reason).replace("->", "→")
     if status.name in ("set", "undo"):
-        what = knob_words(status.args.get("name")) if status.name == "set" else "undo:"
-        words = f"{what} {change}" if change else asked(status.name, status.args)
-        return f"{words} in force at step {status.step}"
+        return f"{_new_value(status, change)} in force at step {status.step}"
+    if status.name == "rewind":
+        return rewound_words(status)
     done = _DONE.get(status.name, f"{status.name} done at step {{step}}").format(step=status.step)
     detail = one_line(str(status.args.get("text") or status.args.get("name") or "")) or change
     return f"{done}: {detail}" if detail else done
+
+
+def _new_value(status: CommandStatus, change: str) -> str:
+    args, value = status.args, status.args.get("value")
+    if status.name == "undo":
+        return f"undo: {change}" if change else "undo"
+    if args.get("mode") == "keep" and isinstance(value, list | tuple) and isinstance(status.before, int) and status.before:
+        sequences = value[0] * value[1]
+        other = sequences // status.before  # of the same global batch
+        batch_size, accumulate = (status.before, other) if args.get("name") == "batch_size" else (other, status.before)
+        return f"batch size {batch_size} → {value[0]}, accumulate {accumulate} → {value[1]}, same global batch"
+    return f"{knob_words(args.get('name'))} {change}" if change else asked(status.name, args)
+
+
+def rewound_words(status: CommandStatus) -> str:
+    """What an applied rewind did: "back at step 400: steps 401 to 523 are a branch, 30 batches left out"."""
+    words = []
+    if isinstance(status.before, int) and status.before > status.step:
+        words.append(branch_words(status.step + 1, status.before))
+    skip = str(status.args.get("skip") or 0)
+    if skip.isdigit() and int(skip):
+        words.append(f"{counted(int(skip), 'batch', 'batches')} left out")
+    done = f"back at step {status.step}"
+    return f"{done}: {', '.join(words)}" if words else done
+
+
+def branch_words(first: int, last: int) -> str:
+    """Steps that were left behind, in a sentence."""
+    return f"step {first} is a branch" if first == last else f"steps {first} to {last} are a branch"
+
+
+def spike_words(spike: Spike) -> str:
+    """What the guard found and did: "spike: loss 8.210, +9.3 z, rewound"."""
+    what = "gradient norm" if spike.what == "grad_norm" else "loss"
+    parts = [f"spike: {what} {format_value(spike.value)}" if math.isfinite(spike.value) else f"{what} is {spike.value}"]
+    if math.isfinite(spike.z):
+        parts.append(f"{spike.z:+.1f} z")
+    return ", ".join([*parts, _SPIKE_ACTS[spike.act]] if spike.act != "warn" else parts)
 
 
 def life_words(happening: Happening) -> str:
@@ -123,7 +190,8 @@ def life_words(happening: Happening) -> str:
     event = happening.event
     if not isinstance(event, CommandStatus):
         return ""
-    last = {"applied": f"in force at step {event.step}", "refused": "refused"}
+    took = "back at" if event.name == "rewind" else "in force at"
+    last = {"applied": f"{took} step {event.step}", "refused": "refused"}
     return " → ".join(last.get(state, state) for state in happening.life)
 
 
@@ -142,6 +210,9 @@ def story_words(event: Event) -> Word:
             return Word(
                 "∘", f"evaluated at step {event.step}: loss {event.loss:.4f}, perplexity {event.perplexity:.2f}", "normal"
             )
+        case Spike():
+            reason = f" ({one_line(event.reason)})" if event.reason else ""
+            return Word("!", f"step {event.step}: {spike_words(event)}{reason}", "warning")
         case Run():
             start = f"resumed from {event.resumed_from}" if event.resumed_from else "began"
             return Word("▸", f"session {start} at step {event.start_step} with {ranks_words(event.world_size)}", "accent")

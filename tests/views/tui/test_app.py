@@ -4,10 +4,11 @@ import asyncio
 
 import fakes
 import pytest
+import scenes
 from driving import COMPACT, WIDE, driven, make_app, run_screen, screen_lines, screen_text, until, until_seen
 
 from plt_tui.errors import HubUnreachable
-from plt_tui.protocol.events import Alert, End, Failed, Logs, Phase
+from plt_tui.protocol.events import Alert, End, Failed, Logs, Phase, Spike
 from plt_tui.views.source import RecordSource
 from plt_tui.views.tui.keys import KEYS
 from plt_tui.views.tui.screens.leave import LeaveChoice
@@ -18,10 +19,11 @@ SENDS = {
     "checkpoint": ("checkpoint", {}),
     "eval": ("eval", {}),
     "sample": ("sample", {}),
+    "hibernate": ("hibernate", {}),
 }
 """Keys that send a command at once."""
 LEAVES = {"detach"}
-OPENS = {"lr", "knobs", "note", "leave", "help", "palette"}
+OPENS = {"lr", "knobs", "rewind", "note", "leave", "help", "palette"}
 """Keys that open a dialog."""
 
 
@@ -45,7 +47,7 @@ async def test_every_key_can_be_pressed_and_sends_what_it_says(group: str) -> No
 async def test_a_read_only_view_refuses_to_steer_and_says_why() -> None:
     """Nothing is sent, no dialog opens, and the reason is on the screen."""
     async with driven(fakes.training(), readonly=True) as (pilot, source):
-        for key in (key for key in KEYS if key.when == "steer"):
+        for key in (key for key in KEYS if key.when != "always"):
             await pilot.press(key.keys)
             await until_seen(pilot, f"✖ {key.label}: opened read-only: attach without --readonly to steer")
             assert source.sent == []
@@ -113,6 +115,62 @@ async def test_p_resumes_what_is_paused_or_about_to_be() -> None:
         await until(pilot, lambda: "p pause" in screen_lines(pilot.app)[-1])
         await pilot.press("p")
         assert [command.name for command in source.sent] == ["resume", "pause"]
+
+
+@pytest.mark.parametrize("size", [WIDE, COMPACT])
+async def test_a_hibernated_run_says_how_to_bring_it_back(size: tuple[int, int]) -> None:
+    """State and way back are on the screen, `p` resumes, and every other steering key is answered with why not."""
+    async with driven(scenes.hibernated(), size=size) as (pilot, source):
+        lines = screen_lines(pilot.app)
+        assert "☾ hibernated" in lines[0]
+        assert "plt-tui ctl quickstart resume" in screen_text(pilot.app)
+        assert "p resume" in lines[-1]
+        for key in (key for key in KEYS if key.when == "awake"):
+            await pilot.press(key.keys)
+            await until_seen(pilot, f"✖ {key.label}: hibernated: press p to bring it back")
+            assert len(pilot.app.screen_stack) == 2
+        assert source.sent == []
+        await pilot.press("p")
+        assert [command.name for command in source.sent] == ["resume"]
+
+
+async def test_a_hibernated_run_can_be_stopped() -> None:
+    """Leaving offers it, as on any live run."""
+    async with driven(scenes.hibernated()) as (pilot, source):
+        await pilot.press("q", "down", "enter")
+        await until(pilot, lambda: source.sent)
+        assert source.sent[0].name == "stop"
+
+
+async def test_a_dialog_that_outlives_the_ranks_sends_nothing() -> None:
+    """The run hibernates while the user types: the answer says why nothing happens."""
+    async with driven(fakes.training()) as (pilot, source):
+        await pilot.press("l", "up")
+        source.feed(Phase(time=fakes.at(601), phase="hibernated", step=600))
+        await until(pilot, lambda: run_screen(pilot.app).session.model.state.phase == "hibernated")
+        await pilot.press("enter")
+        await until_seen(pilot, "hibernated: press p to bring it back")
+        assert source.sent == []
+
+
+async def test_a_spike_and_what_the_guard_did_are_told() -> None:
+    """What the run does by itself is news, with the guard's name."""
+    async with driven(fakes.training()) as (pilot, source):
+        spike = Spike(time=fakes.at(601), step=601, what="loss", value=8.21, z=9.3, act="lower", reason="limit 6 z")
+        lower = fakes.command("g", "set", {"name": "lr", "value": 0.5, "mode": "scale"}, 602, actor="guard")
+        source.feed(spike)
+        told = "step 601: spike: loss 8.210, +9.3 z, rate lowered (limit 6 z)"
+        await until(pilot, lambda: [note.severity for note in pilot.app._notifications if note.message == told] == ["warning"])
+        source.feed(*lower)
+        await until_seen(pilot, "learning rate ×0.5 in force at step 602 · by guard")
+
+
+async def test_a_rewind_is_told_with_what_it_left_behind() -> None:
+    """The answer names the step, the branch and the batches left out; the chart's legend says branch."""
+    async with driven(fakes.training()) as (pilot, source):
+        source.feed(scenes.as_block(scenes.sky(501, 600), 1), *scenes.rewind("r", 500, 600, skip=30))
+        await until_seen(pilot, "back at step 500: steps 501 to 600 are a branch, 30 batches left out")
+        await until_seen(pilot, "━ branch")
 
 
 async def test_what_others_do_is_told_with_their_name() -> None:

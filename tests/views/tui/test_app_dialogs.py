@@ -6,10 +6,11 @@ import fakes
 import pytest
 from driving import COMPACT, WIDE, driven, run_screen, screen_text, until, until_seen
 
-from plt_tui.config.hyper import KNOBS
+from plt_tui.config.knobs import KNOBS
 from plt_tui.protocol.events import End
 from plt_tui.views.tui.chart.line_chart import LineChart
 from plt_tui.views.tui.screens.leave import LeaveChoice
+from plt_tui.views.tui.words import knob_words
 
 
 @pytest.mark.parametrize(
@@ -39,7 +40,15 @@ async def test_the_rate_dialog_draws_the_schedule_before_enter(size: tuple[int, 
         await pilot.press("l", "down")
         await until_seen(pilot, "from step 601 on: multiplies the rest of the schedule by 0.500")
         text = screen_text(pilot.app)
-        for words in ("now 0.00132", "● scale", "rest of the schedule", "as it stands 1.50e-4", "new 7.50e-5", "esc cancel"):
+        for words in (
+            "now 0.00132",
+            "400 steps left, 819k tokens, ETA 1m 00s",
+            "● scale",
+            "rest of the schedule",
+            "as it stands 1.50e-4",
+            "new 7.50e-5",
+            "esc cancel",
+        ):
             assert words in text
         chart = pilot.app.screen.query_one(LineChart)
         assert chart.region.height >= 8
@@ -75,17 +84,61 @@ async def test_the_sheet_lists_every_knob_with_its_value_in_force() -> None:
         await until_seen(pilot, "hyperparameters")
         text = screen_text(pilot.app)
         assert sum(line.strip(" │").startswith("grad clip") and "0.5 " in line for line in text.splitlines()) == 1
-        assert all(knob.help in text for knob in KNOBS.values())
+        assert all(any(knob_words(name) in line for line in text.splitlines()) for name in KNOBS)
         assert "0.9,0.95" in text
 
 
-@pytest.mark.parametrize(("row", "typed", "args"), [(1, "0.25", ("grad_clip", "0.25")), (3, "0.8,0.99", ("betas", "0.8,0.99"))])
-async def test_the_sheet_changes_one_knob(row: int, typed: str, args: tuple[str, str]) -> None:
-    """Choose, type, enter: one set command."""
+@pytest.mark.parametrize("size", [WIDE, COMPACT])
+async def test_what_the_sheet_has_no_room_for_is_told_of_the_chosen_knob(size: tuple[int, int]) -> None:
+    """Each knob's help is there in full when the knob is chosen, on any screen."""
+    async with driven(fakes.training(), size=size) as (pilot, _):
+        await pilot.press("e")
+        for knob in KNOBS.values():
+            await until_seen(pilot, f" {knob.help} ")
+            await pilot.press("down")
+
+
+@pytest.mark.parametrize(
+    ("name", "typed", "args"),
+    [
+        ("grad_clip", "0.25", {"value": "0.25"}),
+        ("betas", "0.8,0.99", {"value": "0.8,0.99"}),
+        ("batch_size", "4", {"value": "4"}),
+        ("batch_size", "4 keep", {"value": "4", "mode": "keep"}),
+        ("prompt", "to keep", {"value": "to keep"}),
+    ],
+)
+async def test_the_sheet_changes_one_knob(name: str, typed: str, args: dict[str, str]) -> None:
+    """Choose, type, enter: one set command; a mode is the last word of a knob that has modes."""
     async with driven(fakes.training()) as (pilot, source):
-        await pilot.press("e", *["down"] * row, "enter", "ctrl+a", "ctrl+k", *typed, "enter")
+        keys = ["space" if char == " " else char for char in typed]
+        await pilot.press("e", *["down"] * list(KNOBS).index(name), "enter", "ctrl+a", "ctrl+k", *keys, "enter")
         await until(pilot, lambda: source.sent)
-        assert source.sent[0].args == {"name": args[0], "value": args[1]}
+        assert source.sent[0].args == {"name": name, **args}
+
+
+@pytest.mark.parametrize("size", [WIDE, COMPACT])
+async def test_the_sheet_tells_the_effect_before_enter(size: tuple[int, int]) -> None:
+    """Whether the global batch is kept, and what is left, while typing; nothing has been sent."""
+    async with driven(fakes.training(), size=size) as (pilot, source):
+        await pilot.press("e", *["down"] * list(KNOBS).index("batch_size"), "enter", "ctrl+a", "ctrl+k", "4")
+        await until_seen(pilot, "global batch changed: 16 → 8 sequences, 2,048 → 1,024 tokens")
+        await pilot.press("space", *"keep")
+        await until_seen(pilot, "batch_size 8 → 4, accumulate 1 → 2 from step 601 on")
+        text = screen_text(pilot.app)
+        for words in ("global batch kept: 16 sequences, 2,048 tokens", "400 steps left, 819k tokens, ETA 1m 00s", "esc back"):
+            assert words in text
+        assert source.sent == []
+
+
+async def test_without_a_configuration_the_sheet_still_checks_ranges() -> None:
+    """No effect can be told, but a wrong value is still refused before it is sent."""
+    async with driven(fakes.training(), config=None) as (pilot, source):
+        await pilot.press("e", "down", "enter", *"-1", "enter")
+        await until_seen(pilot, "grad_clip: -1 is outside 0 to 1e+06")
+        await pilot.press("ctrl+a", "ctrl+k", "1", "enter")
+        await until(pilot, lambda: source.sent)
+        assert source.sent[0].args == {"name": "grad_clip", "value": "1"}
 
 
 async def test_the_sheet_refuses_a_wrong_value_and_goes_back_step_by_step() -> None:

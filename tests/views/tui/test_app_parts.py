@@ -1,23 +1,29 @@
 """The pure parts of the UI: layout, wording, meters, gauges, learning-rate entry."""
 
 from dataclasses import replace
+from typing import get_args
 
 import fakes
 import numpy as np
 import pytest
+import scenes
+from rich.cells import cell_len
 from textual.content import Content
 
-from plt_tui.config.hyper import Edit, lr_at
+from plt_tui.config.edits import Edit
+from plt_tui.config.hyper import lr_at
 from plt_tui.control.state import RunState
 from plt_tui.errors import UsageError
-from plt_tui.protocol.events import CommandStatus, RankStatus
+from plt_tui.protocol.events import CommandStatus, RankStatus, Recent, RunPhase, Spike
 from plt_tui.views.model import RunModel
 from plt_tui.views.tui import layout
 from plt_tui.views.tui.meters import bar, columns, hanging, spread
 from plt_tui.views.tui.panes.loss import marks
 from plt_tui.views.tui.panes.machine import gauge_lines, lagging, rank_lines
+from plt_tui.views.tui.screens.knobs import typed_value
 from plt_tui.views.tui.screens.learning_rate import schedule, typed_edit
-from plt_tui.views.tui.words import PHASES, command_words
+from plt_tui.views.tui.screens.rewind import cost_words
+from plt_tui.views.tui.words import PHASES, command_words, spike_words, story_words
 
 NONE: frozenset[str] = frozenset()
 
@@ -64,12 +70,28 @@ def test_a_hidden_pane_cannot_be_reached() -> None:
     assert plan.shown == {"chart", "machine", "events"}
 
 
-def status(name: str, args: dict[str, object], state: str, step: int = -1, reason: str = "") -> CommandStatus:
+def status(
+    name: str, args: dict[str, object], state: str, step: int = -1, reason: str = "", before: object = None
+) -> CommandStatus:
     """One word about a command."""
-    return CommandStatus(id="a", name=name, args=args, actor="x", status=state, step=step, reason=reason)  # type: ignore[arg-type]
+    return CommandStatus(
+        id="a",
+        name=name,
+        args=args,
+        actor="x",
+        status=state,  # type: ignore[arg-type]  # one of its words
+        step=step,
+        reason=reason,
+        before=before,
+    )
 
 
 LR = {"name": "lr", "value": 0.5, "mode": "scale"}
+KEEP = {"name": "batch_size", "value": "4", "mode": "keep"}
+KEPT = {"name": "batch_size", "value": [4, 2], "mode": "keep"}
+MORE_STEPS = {"name": "accumulate", "value": [2, 4], "mode": "keep"}
+WEIGHTS = {"name": "weights", "value": [3.0, 1.0]}
+BACK = {"step": 412, "skip": 30}
 
 
 @pytest.mark.parametrize(
@@ -84,6 +106,26 @@ LR = {"name": "lr", "value": 0.5, "mode": "scale"}
         (status("undo", {"edit": "e"}, "applied", 9, "0.0015 -> 0.003"), "undo: 0.0015 → 0.003 in force at step 9"),
         (status("set", LR, "refused", reason="paused\nfor good"), "learning rate ×0.5 refused: paused for good"),
         (status("checkpoint", {"name": "best"}, "applied", 5), "checkpoint taken at step 5: best"),
+        (status("set", KEEP, "requested"), "batch size = 4, same global batch requested …"),
+        (
+            status("set", KEPT, "applied", 9, "8 -> 4", 8),
+            "batch size 8 → 4, accumulate 1 → 2, same global batch in force at step 9",
+        ),
+        (
+            status("set", MORE_STEPS, "applied", 9, "2 -> 4", 2),
+            "batch size 4 → 2, accumulate 2 → 4, same global batch in force at step 9",
+        ),
+        (status("set", KEPT, "agreed"), "batch size = 4, accumulate = 2, same global batch agreed by all ranks …"),
+        (status("set", WEIGHTS, "applied", 9), "weights = 3,1 in force at step 9"),
+        (status("rewind", BACK, "requested"), "rewind to step 412, leaving out 30 batches requested …"),
+        (
+            status("rewind", BACK, "applied", 400, "to the state of step 400 (memory)", 523),
+            "back at step 400: steps 401 to 523 are a branch, 30 batches left out",
+        ),
+        (status("rewind", {"step": "400"}, "applied", 400, before=401), "back at step 400: step 401 is a branch"),
+        (status("rewind", {"step": 9, "skip": "1"}, "applied", 9, before=9), "back at step 9: 1 batch left out"),
+        (status("hibernate", {}, "applied", 812), "hibernated at step 812"),
+        (status("skip_update", {}, "applied", 7, "loss is nan"), "update of step 7 left out: loss is nan"),
     ],
 )
 def test_commands_are_told_in_sentences(event: CommandStatus, words: str) -> None:
@@ -91,8 +133,27 @@ def test_commands_are_told_in_sentences(event: CommandStatus, words: str) -> Non
     assert command_words(event).text == words
 
 
+@pytest.mark.parametrize(
+    ("spike", "words"),
+    [
+        (Spike(step=9, what="loss", value=8.21, z=9.3, act="rewind"), "spike: loss 8.210, +9.3 z, rewound"),
+        (Spike(step=9, what="grad_norm", value=812.0, z=12.0, act="warn"), "spike: gradient norm 812.0, +12.0 z"),
+        (Spike(step=9, what="loss", value=float("nan"), z=float("nan"), act="skip"), "loss is nan, update left out"),
+        (Spike(step=9, what="loss", value=9.0, z=float("inf"), act="lower"), "spike: loss 9.000, rate lowered"),
+        (Spike(step=9, what="loss", value=9.0, z=7.0, act="stop"), "spike: loss 9.000, +7.0 z, run stopped"),
+    ],
+)
+def test_spikes_are_told_in_short(spike: Spike, words: str) -> None:
+    """What was out of line, by how much, and what was done."""
+    assert spike_words(spike) == words
+    assert story_words(spike).text == f"step 9: {words}"
+    assert story_words(spike).tone == "warning"
+
+
 def test_every_phase_has_a_word_and_a_glyph_of_its_own() -> None:
     """A state is never told by colour alone."""
+    assert set(PHASES) == set(get_args(RunPhase))
+    assert all(cell_len(word.glyph) == 1 for word in PHASES.values())
     assert len({word.text for word in PHASES.values()}) == len(PHASES)
     assert len({word.glyph for word in PHASES.values()}) == len(PHASES)
 
@@ -212,6 +273,60 @@ def test_interventions_and_checkpoints_are_marked_by_step() -> None:
     """The chart shows who did what where: edits, notes, checkpoints; automatic evaluations are dots, not marks."""
     found = marks(folded(fakes.training()).happenings.values())
     assert [(mark.x, mark.glyph) for mark in found] == [(200, "C"), (301, "L"), (310, "N"), (400, "C"), (600, "C")]
+
+
+def test_of_a_branch_only_spikes_and_rewinds_are_marked() -> None:
+    """Edits and checkpoints that a rewind left behind are no part of the line; why it was left is."""
+    before = [*fakes.opening(), *fakes.steps(1, 500), *fakes.command("e", "set", {"name": "lr", "value": 0.5}, 450)]
+    spike = Spike(time=fakes.at(500), step=500, what="loss", value=9.0, z=7.0, act="rewind")
+    back = scenes.rewind("g", 300, 500, skip=30, actor="guard")
+    late = [replace(event, time=fakes.at(520)) for event in fakes.command("l", "set", {"name": "lr", "value": 0.1}, 310)]
+    found = marks(folded([*before, spike, *back, *late]).happenings.values())
+    assert [(mark.x, mark.glyph) for mark in found] == [(200, "C"), (300, "↶"), (310, "L"), (500, "!")]
+    assert found[1].label == "rewind to step 300, leaving out 30 batches by the guard"
+    assert found[1].weight > found[3].weight > found[2].weight > found[0].weight
+
+
+def test_the_acts_of_the_guard_have_a_mark_of_their_own() -> None:
+    """A rate that the guard lowered is not taken for a person's."""
+    lowered = fakes.command("g", "set", {"name": "lr", "value": 0.5, "mode": "scale"}, 9, actor="guard")
+    left_out = fakes.command("h", "skip_update", {}, 12, actor="guard")
+    found = marks(folded([*lowered, *left_out]).happenings.values())
+    assert [(mark.glyph, mark.label) for mark in found] == [
+        ("G", "learning rate ×0.5 by the guard"),
+        ("G", "leave this update out by the guard"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("recent", "words"),
+    [
+        (None, "no state is in memory now"),
+        (Recent(steps=[], bytes=0, seconds=0.0), "no state is in memory now"),
+        (Recent(steps=[1], bytes=31 << 20, seconds=0.004), "1 state in memory: 31 MiB on each rank, 4ms a copy"),
+        (Recent(steps=[1, 26], bytes=62 << 20, seconds=0.5), "2 states in memory: 62 MiB on each rank, 500ms a copy"),
+    ],
+)
+def test_the_cost_of_states_in_memory_is_told(recent: Recent | None, words: str) -> None:
+    """Number, memory and time; none is no error."""
+    assert cost_words(recent) == words
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "value"),
+    [
+        ("batch_size", "4 keep", ("4", "keep")),
+        ("batch_size", "  4   keep ", ("4", "keep")),
+        ("batch_size", "4", ("4", "set")),
+        ("batch_size", "4 kept", ("4 kept", "set")),
+        ("batch_size", "keep", ("keep", "set")),
+        ("grad_clip", "1 set", ("1 set", "set")),
+        ("prompt", "a set ", ("a set ", "set")),
+    ],
+)
+def test_a_mode_is_the_last_word_of_a_knob_that_has_modes(name: str, text: str, value: tuple[str, str]) -> None:
+    """Everything else is the value, as typed."""
+    assert typed_value(name, text) == value
 
 
 def test_the_parts_of_a_step_are_shares_of_it() -> None:

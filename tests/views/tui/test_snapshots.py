@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import fakes
 import pytest
+import scenes
 from driving import make_app, run_screen, until
 from textual.pilot import Pilot
 
@@ -11,6 +12,10 @@ SCENES: dict[str, tuple[Callable[[], list[fakes.Event]], list[str]]] = {
     "training": (fakes.training, []),
     "rate-dialog": (fakes.paused, ["l", "down"]),
     "failed": (fakes.failed, []),
+    "rewound": (scenes.rewound, []),
+    "rewind-dialog": (scenes.rewound, ["r", "ctrl+a", "ctrl+k", *"512", "tab", *"30"]),
+    "batch-dialog": (fakes.training, ["e", *["down"] * 4, "enter", "ctrl+a", "ctrl+k", "4", "space", *"keep"]),
+    "hibernated": (scenes.hibernated, []),
 }
 
 

@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from rich.cells import cell_len
 
 from plt_tui.protocol.text import safe_line
+from plt_tui.views.axis import format_tick, log_ticks, nice_ticks, tick_labels
+from plt_tui.views.formats import format_count, format_value
 from plt_tui.views.tui.chart import raster
-from plt_tui.views.tui.chart.axis import format_count, format_tick, format_value, log_ticks, nice_ticks, tick_labels
-from plt_tui.views.tui.chart.ink import QUIET, Inks
+from plt_tui.views.tui.chart.ink import BEHIND_FAINT, QUIET, Inks
 from plt_tui.views.tui.chart.legend import mark_glyph, nearest_x, paint_readout, paint_title
 from plt_tui.views.tui.chart.raster import DOTS, Canvas, Codes, Scale
 from plt_tui.views.tui.chart.scene import Curve, Mark, Plot, Scene
@@ -134,8 +135,9 @@ def _layers(scene: Scene, x0: float, x1: float, num_columns: int) -> list[_Layer
 
 
 def _y_scale(layers: list[_Layer], log: bool) -> Scale | None:
-    """The range of all that is drawn, a little wider; nothing visible is left out."""
-    drawn = [columns for layer in layers for columns in (layer.points, layer.means) if columns is not None]
+    """The range of all that is drawn, a little wider; of what the run is on nothing visible is left out."""
+    live = [layer for layer in layers if not layer.curve.left_behind]
+    drawn = [columns for layer in live for columns in (layer.points, layer.means) if columns is not None]
     bounds = [raster.extremes(columns, log) for columns in drawn]
     low, high = min(low for low, _ in bounds), max(high for _, high in bounds)
     return Scale.around(low, high, log=log) if low <= high else None
@@ -173,6 +175,11 @@ def _paint_curves(canvas: Canvas, scene: Scene, plot: Plot, layers: list[_Layer]
     scale = plot.scale
     if scale is None:
         return
+    for layer in layers:
+        if layer.curve.left_behind:
+            codes = _line(layer.means or layer.points, scale, scene, plot)
+            canvas.stamp(plot.left, plot.top, codes, inks.of(layer.curve.color, BEHIND_FAINT))
+    layers = [layer for layer in layers if not layer.curve.left_behind]
     raw_lines = [_line(layer.points, scale, scene, plot) for layer in layers]
     for layer, codes in zip(layers, raw_lines, strict=True):
         if layer.means is not None or layer.curve.style == "dots":
@@ -212,8 +219,9 @@ def _dot_rows(scale: Scale, values: Floats, num_rows: int) -> raster.Rows:
 
 
 def _visible_marks(scene: Scene, plot: Plot) -> dict[int, Mark]:
-    """The newest mark in each column of the canvas that has one."""
-    return {cell: mark for mark in scene.marks if (cell := plot.cell_of(mark.x)) is not None}
+    """The heaviest and then newest mark in each column of the canvas that has one."""
+    lightest_first = sorted(scene.marks, key=lambda mark: mark.weight)
+    return {cell: mark for mark in lightest_first if (cell := plot.cell_of(mark.x)) is not None}
 
 
 def _paint_mark_lines(canvas: Canvas, scene: Scene, plot: Plot, marks: dict[int, Mark], inks: Inks) -> None:
@@ -226,6 +234,8 @@ def _paint_off_scale(canvas: Canvas, scene: Scene, plot: Plot, layers: list[_Lay
     """Red signs for what has no place on the axis: "^" +inf, "×" NaN, "v" -inf and on a log axis also 0 and below."""
     flags = np.zeros(plot.width, dtype=np.uint8)
     for layer in layers:
+        if layer.curve.left_behind:
+            continue
         flags |= np.bitwise_or.reduce(raster.off_scale(layer.points, scene.log_y).reshape(plot.width, -1), axis=1)
     ink = inks.of("error", bold=True)
     bottom = plot.top + plot.height - 1

@@ -17,6 +17,8 @@ from plt_tui.views.tui.chart.raster import Canvas
 
 QUIET = 0.4
 """How far labels fade into the background, 0 to 1."""
+BEHIND_FAINT = 0.55
+"""The same for a line that the run has left behind."""
 
 _CONTRAST = 3.0
 """Least contrast of graphics: WCAG 2.1, success criterion 1.4.11."""

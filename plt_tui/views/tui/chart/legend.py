@@ -12,8 +12,8 @@ from typing import TypeAlias
 from rich.cells import cell_len
 
 from plt_tui.protocol.text import safe_line
-from plt_tui.views.tui.chart.axis import format_value
-from plt_tui.views.tui.chart.ink import QUIET, Inks
+from plt_tui.views.formats import format_value
+from plt_tui.views.tui.chart.ink import BEHIND_FAINT, QUIET, Inks
 from plt_tui.views.tui.chart.raster import Canvas
 from plt_tui.views.tui.chart.scene import Curve, Mark, Plot, Scene
 
@@ -34,7 +34,9 @@ def paint_title(canvas: Canvas, scene: Scene, inks: Inks) -> None:
         *([] if scene.viewport.follows else ["held"]),
     ]
     items = [[(tag, quiet)] for tag in tags]
-    for curve in scene.curves:
+    if any(curve.left_behind and len(curve.series) for curve in scene.curves):
+        items.append([(f"{scene.glyph('line')} branch", inks.of("foreground", BEHIND_FAINT))])
+    for curve in scene.live:
         newest = curve.series.last()
         if newest is not None:
             items.append(_legend_item(scene, curve, inks, _value(scene, newest[1])))
@@ -51,7 +53,7 @@ def paint_readout(canvas: Canvas, scene: Scene, plot: Plot, x: float, inks: Inks
     column_width = (plot.x1 - plot.x0) / plot.width
     for curve, smoothed in zip(scene.curves, scene.smoothed, strict=True):
         point = curve.series.nearest(x)
-        if point is None:
+        if point is None or (curve.left_behind and abs(point[0] - x) > column_width):
             continue
         item = _legend_item(scene, curve, inks, _value(scene, point[1]))
         if smoothed is not None and (mean := smoothed.nearest(x)) is not None:
@@ -75,8 +77,9 @@ def _title_span(scene: Scene, inks: Inks) -> tuple[str, int]:
 
 
 def _legend_item(scene: Scene, curve: Curve, inks: Inks, value: str) -> Item:
-    ink = inks.of(curve.color)
-    return [(f"{scene.glyph(curve.style)} {safe_line(curve.name)} ", ink), (value, inks.of(curve.color, bold=True))]
+    faint = BEHIND_FAINT if curve.left_behind else 0.0
+    label = f"{scene.glyph(curve.style)} {safe_line(curve.name)} "
+    return [(label, inks.of(curve.color, faint)), (value, inks.of(curve.color, faint, bold=True))]
 
 
 def _length(items: Sequence[Item]) -> int:
@@ -105,6 +108,6 @@ def mark_glyph(mark: Mark, scene: Scene) -> str:
 
 
 def nearest_x(scene: Scene, x: float) -> float | None:
-    """The x of the point nearest to `x`, over all curves."""
-    points = [point[0] for curve in scene.curves if (point := curve.series.nearest(x)) is not None]
+    """The x of the point nearest to `x`, over all live curves."""
+    points = [point[0] for curve in scene.live if (point := curve.series.nearest(x)) is not None]
     return min(points, key=lambda candidate: abs(candidate - x), default=None)

@@ -15,7 +15,7 @@ from textual.reactive import reactive
 from textual.strip import Strip
 from textual.widget import Widget
 
-from plt_tui.views.tui.chart.axis import NumberFormat
+from plt_tui.views.axis import NumberFormat
 from plt_tui.views.tui.chart.frame import Frame, compose, with_crosshair
 from plt_tui.views.tui.chart.ink import Inks, ink_style, strip_of
 from plt_tui.views.tui.chart.raster import Canvas, Mode
@@ -85,7 +85,7 @@ class LineChart(Widget, can_focus=True):
         self._draw()
 
     def set_marks(self, marks: Sequence[Mark]) -> None:
-        """Show these marks; of several in one column the last is seen."""
+        """Show these marks; of several in one column the heaviest is seen, of equal ones the last."""
         if tuple(marks) != self._marks:
             self._marks = tuple(marks)
             self._draw()
@@ -93,7 +93,8 @@ class LineChart(Widget, can_focus=True):
     def refresh_data(self) -> None:
         """Show what the series hold now; costs next to nothing when nothing was added or the chart cannot be seen."""
         if self._drawn != self._content():
-            newest = max((curve.series.x[-1] for curve in self._curves if len(curve.series)), default=0.0)
+            extent = self._extent()
+            newest = extent[1] if extent is not None else 0.0
             if self._viewport.left is not None and self._viewport.left >= newest:
                 self._show_part(self._viewport.at_tail())  # the points in view were cut
             self._draw()
@@ -226,7 +227,7 @@ class LineChart(Widget, can_focus=True):
     def _zoom(self, factor: float, at: float | None = None) -> None:
         extent, window = self._extent(), self._window()
         if extent is not None and window is not None:
-            points = max(len(curve.series) for curve in self._curves)
+            points = max(len(curve.series) for curve in self._curves if not curve.left_behind)
             finest = (extent[1] - extent[0]) * _FEWEST_POINTS / points
             self._show_part(self._viewport.zoomed(window, extent, factor, at, finest))
 

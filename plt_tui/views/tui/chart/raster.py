@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.cells import cell_len
 
-from plt_tui.views.tui.chart.axis import LARGEST, padded_range
+from plt_tui.views.axis import LARGEST, padded_range
 from plt_tui.views.tui.chart.series import MINUS_INF, Columns, Floats
 
 Mode = Literal["braille", "block", "ascii"]

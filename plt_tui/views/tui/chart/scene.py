@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from plt_tui.views.tui.chart.axis import NumberFormat
+from plt_tui.views.axis import NumberFormat
 from plt_tui.views.tui.chart.raster import Mode, Scale
 from plt_tui.views.tui.chart.series import Series
 from plt_tui.views.tui.chart.viewport import Viewport
@@ -25,6 +25,8 @@ class Curve:
     """A series with its looks. `color`: a theme variable such as "primary", or a CSS colour.
 
     `dots`: few points, such as evaluations, drawn as markers on a thin line. `smooth`: the chart's smoothing applies.
+    `left_behind`: a line that the run is not on any more, drawn faintly below the others as far as it lies within their ranges,
+    which it never widens.
     """
 
     name: str
@@ -32,16 +34,21 @@ class Curve:
     color: str
     style: Literal["line", "dots"] = "line"
     smooth: bool = True
+    left_behind: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """Something that happened at `x`: `glyph` (one cell) on the top row above a faint vertical line."""
+    """Something that happened at `x`: `glyph` (one cell) on the top row above a faint vertical line.
+
+    `weight`: of several in one column the heaviest is seen, and of equal ones the newest.
+    """
 
     x: float
     glyph: str
     label: str
     color: str
+    weight: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,9 +66,14 @@ class Scene:
     marks: tuple[Mark, ...]
     viewport: Viewport
 
+    @property
+    def live(self) -> tuple[Curve, ...]:
+        """The curves that the run is on."""
+        return tuple(curve for curve in self.curves if not curve.left_behind)
+
     def extent(self) -> tuple[float, float] | None:
-        """First and last x: of the oldest and of the newest point of all curves, None while there is none."""
-        ends = [(float(curve.series.x[0]), float(curve.series.x[-1])) for curve in self.curves if len(curve.series)]
+        """First and last x: of the oldest and of the newest point of all live curves, None while there is none."""
+        ends = [(float(curve.series.x[0]), float(curve.series.x[-1])) for curve in self.live if len(curve.series)]
         return (min(first for first, _ in ends), max(last for _, last in ends)) if ends else None
 
     def glyph(self, name: str) -> str:

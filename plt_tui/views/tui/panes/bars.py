@@ -5,6 +5,8 @@ Invariant: the answer line tells the newest thing only; whatever must not be mis
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from textual.content import Content
 from textual.events import Click
 from textual.message import Message
@@ -45,7 +47,9 @@ def _outcome(session: RunSession, tail_lines: int) -> list[Content]:
     state, name = session.model.state, session.name
     resume = f"plt-tui run --resume auto --name {name}"
     if not state.is_over:
-        return [] if not session.trouble else [Content.styled(f"✖ {session.trouble}", f"bold {STYLES['bad']}")]
+        asleep = [_next("hibernated; p brings it back, and so does", f"plt-tui ctl {name} resume")]
+        lost = [Content.styled(f"✖ {session.trouble}", f"bold {STYLES['bad']}")]
+        return lost if session.trouble else asleep if state.phase == "hibernated" else []
     if state.phase == "finished":
         return [_next("target reached; for the whole story", f"plt-tui show {name}")]
     failure = _failure(state.failures[-1], tail_lines) if state.failures and state.phase == "failed" else []
@@ -88,13 +92,12 @@ class KeyBar(Block):
             super().__init__()
             self.key_id = key_id
 
-    def show(self, *, can_steer: bool, is_paused: bool) -> None:
-        """Draw the keys that fit; keys that would be refused are dimmed."""
+    def show(self, *, refused: Collection[str], is_held: bool) -> None:
+        """Draw the keys that fit; those whose id is in `refused` are dimmed."""
         cells = []
         for key in footer(self.content_size.width):
-            label = "resume" if key.id == "pause" and is_paused else key.label
-            is_dim = key.when == "steer" and not can_steer
-            styles = (STYLES["muted"], STYLES["muted"]) if is_dim else (f"bold {STYLES['accent']}", STYLES["normal"])
+            label = "resume" if key.id == "pause" and is_held else key.label
+            styles = (STYLES["muted"], STYLES["muted"]) if key.id in refused else (f"bold {STYLES['accent']}", STYLES["normal"])
             cells.append(Content.assemble((key.shown, styles[0]), (f" {label}", styles[1])))
         self.put([Content(KEY_GAP).join(cells)])
 

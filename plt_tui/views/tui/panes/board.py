@@ -100,7 +100,7 @@ class Board(Vertical):
             "header": ((seen["state"], second, *link), lambda: self.query_one(Header).show(session, now)),
             "banner": ((seen["story"], *link), lambda: self.query_one(Banner).show(session)),
             "numbers": ((seen["steps"], seen["evals"]), lambda: self.query_one(Numbers).show(model.state)),
-            "chart": ((seen["steps"], seen["evals"], seen["story"]), lambda: self.chart.show(model)),
+            "chart": ((seen["steps"], seen["branches"], seen["evals"], seen["story"]), lambda: self.chart.show(model)),
             "trends": ((seen["steps"],), lambda: self.query_one(Trends).show(model.steps)),
             "machine": ((seen["state"], second), lambda: self.query_one(Machine).show(model.state, now)),
             "logs": ((seen["logs"],), lambda: self.logs.show(model.logs)),

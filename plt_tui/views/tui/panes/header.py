@@ -8,7 +8,7 @@ from __future__ import annotations
 from textual.content import Content
 
 from plt_tui.control.state import RunState
-from plt_tui.views.tui.chart.axis import format_count, format_duration
+from plt_tui.views.formats import format_count, format_duration
 from plt_tui.views.tui.meters import bar, spread
 from plt_tui.views.tui.panes.block import Block
 from plt_tui.views.tui.panes.machine import lagging
@@ -65,7 +65,7 @@ def _progress(state: RunState) -> Content:
     parts = [("step ", STYLES["muted"]), (f"{state.step:,}", "bold"), (f" / {state.run.target_step:,}", STYLES["muted"])]
     parts.append((f"  {share:.1%}", "bold"))
     if not state.is_over:
-        eta = "–" if state.eta_s is None or state.phase == "paused" else format_duration(state.eta_s)
+        eta = "–" if state.eta_s is None or state.phase in ("paused", "hibernated") else format_duration(state.eta_s)
         parts += [("  ETA ", STYLES["muted"]), (eta, "bold")]
     return Content.assemble(*parts)
 

@@ -14,7 +14,7 @@ from textual.content import Content
 
 from plt_tui.control.state import RunState
 from plt_tui.protocol.events import Gauges, RankStatus
-from plt_tui.views.tui.chart.axis import format_bytes
+from plt_tui.views.formats import format_bytes
 from plt_tui.views.tui.meters import bar, columns
 from plt_tui.views.tui.panes.block import ScrollBlock
 from plt_tui.views.tui.words import STYLES, Tone, one_line

@@ -8,7 +8,7 @@ from __future__ import annotations
 from textual.content import Content
 
 from plt_tui.control.state import RunState
-from plt_tui.views.tui.chart.axis import format_count, format_value
+from plt_tui.views.formats import format_count, format_value
 from plt_tui.views.tui.panes.block import Block
 from plt_tui.views.tui.words import STYLES
 

@@ -10,8 +10,8 @@ import numpy as np
 from textual.app import ComposeResult
 from textual.containers import VerticalScroll
 
+from plt_tui.views.formats import format_count, format_value
 from plt_tui.views.model import StepTable
-from plt_tui.views.tui.chart.axis import format_count, format_value
 from plt_tui.views.tui.chart.sparkline import Sparkline
 
 RECENT_STEPS = 1000

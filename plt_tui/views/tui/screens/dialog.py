@@ -37,6 +37,7 @@ class Dialog(ModalScreen[ResultT | None]):
         border: round $accent; border-title-color: $accent; border-title-style: bold; border-subtitle-color: $text-muted;
     }
     Dialog Input, Dialog Input:focus { border: round $accent; background: $surface; height: 3; padding: 0 1; }
+    Dialog Input:focus, Dialog OptionList:focus { background-tint: $foreground 0%; }
     Dialog .hint { color: $text-muted; height: auto; }
     Dialog .bad { color: $error; }
     Dialog OptionList, Dialog OptionList:focus {

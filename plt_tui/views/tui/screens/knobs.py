@@ -1,6 +1,11 @@
-"""The hyperparameter sheet: every knob with its value in force, and one line to change one of them."""
+"""The hyperparameter sheet: every knob with its value in force, and one line to change one of them.
+
+What a value would do is told while it is typed. Sends nothing.
+"""
 
 from __future__ import annotations
+
+from typing import Any
 
 from textual import on
 from textual.app import ComposeResult
@@ -8,36 +13,48 @@ from textual.content import Content
 from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 
-from plt_tui.config.hyper import KNOBS, check_edit, value_at
+from plt_tui.config.hyper import value_at
+from plt_tui.config.knobs import KNOBS, check_edit
 from plt_tui.config.schema import RunConfig
 from plt_tui.control.state import RunState
 from plt_tui.errors import UsageError
 from plt_tui.protocol.text import safe_line
-from plt_tui.views.tui.chart.axis import format_value
+from plt_tui.views.formats import format_value
+from plt_tui.views.preview import batch_words, change_words, left_words, preview, set_edit, value_words
 from plt_tui.views.tui.screens.dialog import Box, Dialog, plain
 from plt_tui.views.tui.words import STYLES, knob_words
 
 NAMES = tuple(KNOBS)
-_NAME_CELLS = 18
-_VALUE_CELLS = 14
+RATE_WANTED = {"name": "lr"}
+"""Result that asks for the learning-rate dialog."""
+_UNKNOWN, _BY_SIZE = "–", value_words(())
+_NO_VALUES = (_UNKNOWN, _BY_SIZE)
+"""What stands in the sheet where there is nothing to edit."""
+_NAME_CELLS = 22
+_VALUE_CELLS = 13
 
 
-class KnobsDialog(Dialog[tuple[str, str]]):
-    """Returns the knob and the new value as typed (already found valid); ("lr", "") asks for the learning-rate dialog."""
+class KnobsDialog(Dialog[dict[str, Any]]):
+    """Returns the arguments of a `set` command, the value as typed (already found valid), or RATE_WANTED."""
 
     DEFAULT_CSS = """
-    KnobsDialog > Box { width: 78; }
+    KnobsDialog > Box { width: 96; padding: 0 2; }
+    KnobsDialog OptionList { text-wrap: nowrap; text-overflow: ellipsis; }
+    KnobsDialog #verdict { margin: 1 0 0 0; }
     KnobsDialog Input { display: none; }
     KnobsDialog.-editing Input { display: block; }
+    KnobsDialog.-editing OptionList { max-height: 12; }
     """
 
     def __init__(self, state: RunState, config: RunConfig | None) -> None:
         super().__init__()
+        self._state = state
+        self._config = config
         self._values = {name: shown_value(name, state, config) for name in NAMES}
         self._knob = NAMES[0]
 
     def compose(self) -> ComposeResult:
-        """The sheet, and the field for the one being changed."""
+        """The sheet, what is said about the chosen knob, and the field for the one being changed."""
         with Box("hyperparameters", "enter change · esc back"):
             yield OptionList(*(Option(self._prompt(name)) for name in NAMES), markup=False)
             yield plain("", id="verdict")
@@ -52,17 +69,24 @@ class KnobsDialog(Dialog[tuple[str, str]]):
             (KNOBS[name].help, STYLES["muted"]),
         )
 
+    @on(OptionList.OptionHighlighted)
+    def _highlighted(self, event: OptionList.OptionHighlighted) -> None:
+        if not self.has_class("-editing"):
+            self._say(KNOBS[NAMES[event.option_index]].help)
+
     @on(OptionList.OptionSelected)
     def _chosen(self, event: OptionList.OptionSelected) -> None:
         self._knob = NAMES[event.option_index]
         if self._knob == "lr":
-            self.dismiss(("lr", ""))
+            self.dismiss(RATE_WANTED)
             return
         self.add_class("-editing")
         field = self.query_one(Input)
-        field.border_title = Content(knob_words(self._knob))
-        field.value = self._values[self._knob].removesuffix("–")
+        field.border_title = Content(_field_title(self._knob))
+        value = self._values[self._knob]
+        field.value = "" if value in _NO_VALUES else value
         field.focus()
+        self.query_one(OptionList).scroll_to_highlight()
 
     @on(Input.Changed)
     def _typed(self, event: Input.Changed) -> None:
@@ -71,19 +95,28 @@ class KnobsDialog(Dialog[tuple[str, str]]):
     @on(Input.Submitted)
     def _submitted(self, event: Input.Submitted) -> None:
         if self._judge(event.value):
-            self.dismiss((self._knob, event.value))
+            value, mode = typed_value(self._knob, event.value)
+            self.dismiss({"name": self._knob, "value": value, **({} if mode == "set" else {"mode": mode})})
 
     def _judge(self, text: str) -> bool:
-        verdict = self.query_one("#verdict", Static)
         try:
-            check_edit(self._knob, text)
+            self._say(*self._effect(*typed_value(self._knob, text)))
         except UsageError as error:
-            verdict.update(Content(safe_line(str(error))))
-            verdict.add_class("bad")
+            self._say(str(error), is_bad=True)
             return False
-        verdict.update(Content("enter puts it in force at the next step"))
-        verdict.remove_class("bad")
         return True
+
+    def _effect(self, value: str, mode: str) -> list[str]:
+        if self._config is None:
+            check_edit(self._knob, value, mode)
+            return ["enter puts it in force at the next step"]
+        seen = preview(self._config, self._state, set_edit(self._config, self._state, self._knob, value, mode))
+        return [line for line in (change_words(seen), batch_words(seen), left_words(seen)) if line]
+
+    def _say(self, *lines: str, is_bad: bool = False) -> None:
+        verdict = self.query_one("#verdict", Static)
+        verdict.update(Content("\n".join(safe_line(line).replace("->", "→") for line in lines)))
+        verdict.set_class(is_bad, "bad")
 
     def action_give_up(self) -> None:
         """From the field back to the sheet, from the sheet back to the run."""
@@ -91,15 +124,27 @@ class KnobsDialog(Dialog[tuple[str, str]]):
             self.dismiss(None)
             return
         self.remove_class("-editing")
-        self.query_one("#verdict", Static).update(Content(""))
+        self._say(KNOBS[self._knob].help)
         self.query_one(OptionList).focus()
+
+
+def typed_value(name: str, text: str) -> tuple[str, str]:
+    """The value and the mode in a text such as "4 keep"; a last word that is no mode of the knob belongs to the value."""
+    value, _, mode = text.strip().rpartition(" ")
+    modes = KNOBS[name].modes
+    return (value.strip(), mode) if value and len(modes) > 1 and mode in modes else (text, "set")
+
+
+def _field_title(name: str) -> str:
+    others = KNOBS[name].modes[1:]
+    return " · ".join([knob_words(name), *(f"or such as “4 {mode}”" for mode in others)])
 
 
 def shown_value(name: str, state: RunState, config: RunConfig | None) -> str:
     """The value in force for the next step, as one would type it; a dash while unknown."""
     if name == "lr":
-        return format_value(state.last_step.lr) if state.last_step is not None else "–"
+        return format_value(state.last_step.lr) if state.last_step is not None else _UNKNOWN
     if config is None:
-        return "–"
+        return _UNKNOWN
     value = value_at(config, state.edits, name, state.step + 1)
-    return ",".join(f"{part:g}" for part in value) if isinstance(value, tuple) else safe_line(str(value))
+    return value_words(value) if isinstance(value, tuple) else safe_line(str(value))

@@ -16,12 +16,15 @@ from textual.content import Content
 from textual.events import Click
 from textual.widgets import Input, Static
 
-from plt_tui.config.hyper import LR_MODES, Edit, LrMode, check_edit, lr_at
+from plt_tui.config.edits import Edit, EditMode
+from plt_tui.config.hyper import lr_at
+from plt_tui.config.knobs import LR_MODES, check_edit
 from plt_tui.config.schema import RunConfig
 from plt_tui.control.state import RunState
 from plt_tui.errors import UsageError
 from plt_tui.protocol.text import safe_line
-from plt_tui.views.tui.chart.axis import format_value
+from plt_tui.views.formats import format_value
+from plt_tui.views.preview import left_now
 from plt_tui.views.tui.chart.line_chart import Curve, LineChart
 from plt_tui.views.tui.chart.raster import Mode
 from plt_tui.views.tui.chart.series import Series
@@ -52,7 +55,7 @@ class LearningRateDialog(Dialog[dict[str, Any]]):
         self._state = state
         self._config = config
         self._chart_mode = chart_mode
-        self._mode: LrMode = "set"
+        self._mode: EditMode = "set"
         self._old, self._new = Series(), Series()
 
     def compose(self) -> ComposeResult:
@@ -61,6 +64,8 @@ class LearningRateDialog(Dialog[dict[str, Any]]):
         now = f"now {format_value(last.lr)}" if last is not None else "not stepping yet"
         with Box("learning rate", "enter apply · ↑ ×2 · ↓ ×0.5 · tab mode · esc cancel"):
             yield plain(f"{now}; type a value such as 3e-4, or a factor such as x0.5")
+            if self._config is not None:
+                yield plain(_left(self._config, self._state), id="left")
             yield Input(placeholder="3e-4 or x0.5", max_length=32)
             yield Block(id="modes")
             yield plain("", id="verdict")
@@ -127,7 +132,7 @@ class LearningRateDialog(Dialog[dict[str, Any]]):
         series.extend(*schedule(self._config, self._state, edits))
 
 
-def typed_edit(text: str, mode: LrMode, step: int) -> Edit:
+def typed_edit(text: str, mode: EditMode, step: int) -> Edit:
     """The edit that `text` asks for from `step` on; a leading x or * makes it a factor whatever the mode.
 
     Raises: UsageError with the value seen and the allowed range.
@@ -147,7 +152,14 @@ def schedule(config: RunConfig, state: RunState, edits: Sequence[Edit]) -> tuple
     return steps.astype(np.float64), np.array(rates, dtype=np.float64)
 
 
-def _modes_line(chosen: LrMode) -> Content:
+def _left(config: RunConfig, state: RunState) -> str:
+    try:
+        return left_now(config, state)
+    except UsageError as error:
+        return str(error)
+
+
+def _modes_line(chosen: EditMode) -> Content:
     words = [
         (f"{'●' if mode == chosen else '○'} {mode}", f"bold {STYLES['accent']}" if mode == chosen else "") for mode in LR_MODES
     ]

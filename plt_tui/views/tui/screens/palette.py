@@ -16,8 +16,8 @@ class RunCommands(Provider):
 
     def _allowed(self) -> Iterator[Key]:
         if isinstance(self.screen, RunScreen):
-            can_steer = not self.screen.session.refusal()
-            yield from (key for key in KEYS if key.id != "palette" and (can_steer or key.when == "always"))
+            refused = self.screen.refused_keys()
+            yield from (key for key in KEYS if key.id not in ("palette", *refused))
 
     async def discover(self) -> Hits:
         """Everything, before anything is typed."""

@@ -12,24 +12,27 @@ from typing import Any
 from textual.app import ComposeResult
 from textual.screen import Screen
 
-from plt_tui.config.hyper import last_edit
+from plt_tui.config.edits import last_edit
 from plt_tui.config.schema import UiSection
 from plt_tui.control.state import RunState
 from plt_tui.errors import PltTuiError
 from plt_tui.protocol.events import CommandStatus, Event
 from plt_tui.protocol.text import safe_line
-from plt_tui.views.tui.keys import BY_ID, bindings
+from plt_tui.views.tui.keys import BY_ID, KEYS, bindings
 from plt_tui.views.tui.panes.bars import Answer, KeyBar
 from plt_tui.views.tui.panes.board import Board
 from plt_tui.views.tui.screens.help import HelpScreen
-from plt_tui.views.tui.screens.knobs import KnobsDialog
+from plt_tui.views.tui.screens.knobs import RATE_WANTED, KnobsDialog
 from plt_tui.views.tui.screens.learning_rate import LearningRateDialog
 from plt_tui.views.tui.screens.leave import LeaveChoice, LeaveDialog
 from plt_tui.views.tui.screens.note import NoteDialog
+from plt_tui.views.tui.screens.rewind import RewindDialog
 from plt_tui.views.tui.session import RunSession
 from plt_tui.views.tui.words import Word, asked, story_words
 
 TICK_S = 0.25
+_WITHOUT_RANKS = ("resume", "stop")
+"""Commands that a hibernated run takes."""
 
 
 class RunScreen(Screen[None]):
@@ -74,8 +77,7 @@ class RunScreen(Screen[None]):
         for event in self.session.model.take_news():
             self._tell(event)
         self.board.draw(self.session, self._clock())
-        can_steer = not self.session.refusal()
-        self.query_one(KeyBar).show(can_steer=can_steer, is_paused=_is_held(self.session.model.state))
+        self.query_one(KeyBar).show(refused=self.refused_keys(), is_held=_is_held(self.session.model.state))
         if self._leaving is not None and (self.session.model.state.is_over or self.session.link == "closed"):
             self.app.exit(self._leaving)
 
@@ -97,12 +99,17 @@ class RunScreen(Screen[None]):
     async def action_perform(self, key_id: str) -> None:
         """The gate of all keys: run the entry's action, or say why not now."""
         key = BY_ID[key_id]
-        if key.when == "always" or self._may_steer(key.label):
+        if key.when == "always" or self._may_steer(key.label, needs_ranks=key.when == "awake"):
             await self.run_action(key.action)
 
-    def _may_steer(self, what: str) -> bool:
+    def refused_keys(self) -> frozenset[str]:
+        """Ids of the keys that would be answered with why not."""
+        whens = {"steer": self.session.refusal(), "awake": self.session.refusal(needs_ranks=True)}
+        return frozenset(key.id for key in KEYS if whens.get(key.when))
+
+    def _may_steer(self, what: str, *, needs_ranks: bool) -> bool:
         """True when a command can be sent; otherwise says why not."""
-        refusal = self.session.refusal()
+        refusal = self.session.refusal(needs_ranks=needs_ranks)
         if refusal:
             self._say(Word("✖", f"{what}: {refusal}", "warning"))
             self.notify(refusal, title=what, severity="warning", markup=False)
@@ -118,7 +125,7 @@ class RunScreen(Screen[None]):
 
     async def _send(self, name: str, args: dict[str, Any], words: str = "") -> None:
         what = words or asked(name, args)
-        if not self._may_steer(what):  # a dialog can outlive the run
+        if not self._may_steer(what, needs_ranks=name not in _WITHOUT_RANKS):  # a dialog can outlive the run
             return
         self._say(Word("◌", f"{what} requested …", "accent"))
         try:
@@ -154,14 +161,20 @@ class RunScreen(Screen[None]):
         """Open the hyperparameter sheet."""
         self.app.push_screen(KnobsDialog(self.session.model.state, self.session.config), self._set_knob)
 
-    async def _set_knob(self, change: tuple[str, Any] | None) -> None:
-        if change is None:
-            return
-        name, value = change
-        if name == "lr":
+    async def _set_knob(self, args: dict[str, Any] | None) -> None:
+        if args == RATE_WANTED:
             self.action_edit_lr()
         else:
-            await self._set({"name": name, "value": value})
+            await self._set(args)
+
+    def action_rewind(self) -> None:
+        """Open the rewind dialog, which follows the run while it is open."""
+        dialog = RewindDialog(lambda: self.session.model.state, self.session.config, self._clock)
+        self.app.push_screen(dialog, self._rewind)
+
+    async def _rewind(self, args: dict[str, Any] | None) -> None:
+        if args is not None:
+            await self._send("rewind", args)
 
     def action_note(self) -> None:
         """Open the note dialog."""
@@ -230,6 +243,7 @@ class RunScreen(Screen[None]):
 
 
 def _is_held(state: RunState) -> bool:
-    """True when the run is paused or about to be: `p` then resumes it."""
-    asked_for = [status.name for status in state.commands if status.name in ("pause", "resume") and status.status != "refused"]
-    return asked_for[-1] == "pause" if asked_for else state.phase == "paused"
+    """True when the run is paused, hibernated or about to be: `p` then resumes it."""
+    holding = ("pause", "hibernate", "resume")
+    asked_for = [status.name for status in state.commands if status.name in holding and status.status != "refused"]
+    return asked_for[-1] != "resume" if asked_for else state.phase in ("paused", "hibernated")

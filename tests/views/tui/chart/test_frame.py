@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from plt_tui.views.tui.chart.axis import NumberFormat, format_duration, format_value
+from plt_tui.views.axis import NumberFormat
+from plt_tui.views.formats import format_duration, format_value
 from plt_tui.views.tui.chart.frame import Frame, compose, with_crosshair
-from plt_tui.views.tui.chart.ink import Ink, Inks
+from plt_tui.views.tui.chart.ink import BEHIND_FAINT, Ink, Inks
 from plt_tui.views.tui.chart.raster import Canvas, Mode
 from plt_tui.views.tui.chart.scene import Curve, Mark, Scene
 from plt_tui.views.tui.chart.series import Derived, Series
@@ -270,3 +273,57 @@ def test_no_size_and_no_data_raise(
         assert all(len(row) == width for row in lines(canvas))
         if mode == "ascii":
             assert "".join(lines(canvas)).isascii()
+
+
+def branched(branch: list[float], *, smoothing: float = 0.0, log_y: bool = False) -> Scene:
+    """A live line of 100 points at height 1 to 2, and a branch that leaves it at 51."""
+    behind = Series()
+    behind.extend(np.arange(51.0, 51.0 + len(branch)), np.array(branch))
+    scene = scene_of(behind, series_of(np.linspace(2.0, 1.0, 100)), smoothing=smoothing, log_y=log_y)
+    curves = (replace(scene.curves[0], name="branch 1", color="foreground", left_behind=True), scene.curves[1])
+    return replace(scene, curves=curves)
+
+
+@pytest.mark.parametrize("branch", [[1.5] * 20 + [1e9] * 20, [float("nan")] * 40, [1.5] * 4000, [-5.0] * 40])
+@pytest.mark.parametrize("smoothing", [0.0, 0.9])
+@pytest.mark.parametrize("log_y", [False, True])
+def test_a_line_left_behind_widens_no_axis(branch: list[float], smoothing: float, log_y: bool) -> None:
+    """Wherever a branch went, to the sky or far ahead, the live line is drawn as if it were alone, and no sign is red."""
+    scene = branched(branch, smoothing=smoothing, log_y=log_y)
+    alone = replace(scene, curves=scene.curves[1:], smoothed=scene.smoothed[1:])
+    frame, rows, inks = picture(scene)
+    frame_alone, rows_alone, inks_alone = picture(alone)
+    assert frame.plot == frame_alone.plot
+    assert [row[:7] for row in rows] == [row[:7] for row in rows_alone]
+    assert not (frame.canvas.inks == inks.of("error", bold=True)).any()
+    live = frame_alone.canvas.inks[1:] == inks_alone.of("warning")
+    assert live.any()
+    np.testing.assert_array_equal(frame.canvas.glyphs[1:][live], frame_alone.canvas.glyphs[1:][live])
+
+
+def test_a_line_left_behind_is_faint_below_the_live_one() -> None:
+    """It is seen where the live line is not; its values are told under the crosshair only, and only where it lies."""
+    scene = branched([1.5] * 40)
+    frame, rows, inks = picture(scene)
+    faint = inks.of("foreground", BEHIND_FAINT)
+    assert (frame.canvas.inks[1:] == faint).any()
+    assert "branch" in rows[0]
+    assert "branch 1" not in rows[0]
+    assert "branch 1 1.500" in lines(with_crosshair(frame, scene, 70.0, inks))[0]
+    assert "branch" not in lines(with_crosshair(frame, scene, 20.0, inks))[0]
+
+
+def test_only_what_was_left_behind_is_no_picture() -> None:
+    """Back at the start there is no live point yet."""
+    scene = branched([1.5] * 40)
+    _, rows, _ = picture(replace(scene, curves=scene.curves[:1], smoothed=scene.smoothed[:1]))
+    assert "waiting for the first step" in "\n".join(rows)
+
+
+def test_the_heaviest_mark_of_a_column_is_seen() -> None:
+    """A rewind is not hidden by the checkpoint that it went back to; of equal ones the newest is seen."""
+    light, heavy, other = Mark(50.0, "C", "", "foreground"), Mark(50.0, "r", "", "warning", 3), Mark(50.2, "N", "", "warning")
+    for marks, glyph in (((heavy, light, other), "r"), ((light, other), "N")):
+        frame, rows, _ = picture(scene_of(series_of(loss(100)), marks=marks))
+        assert frame.plot is not None
+        assert rows[1][frame.plot.cell_of(50.0) or 0] == glyph

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from textual.app import App, ComposeResult
 
-from plt_tui.views.tui.chart.axis import format_value
+from plt_tui.views.formats import format_value
 from plt_tui.views.tui.chart.raster import Mode
 from plt_tui.views.tui.chart.sparkline import Sparkline
 
