@@ -6,13 +6,14 @@ size) and on what the steps before it were given.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from plt_tui.config.edits import Edit, skipped_batches
 from plt_tui.config.hyper import Layout, layout_at, value_at
-from plt_tui.config.schema import RunConfig
+from plt_tui.config.schema import DEFAULT_STEPS, RunConfig
 from plt_tui.data.cursor import Batches
 
 
@@ -56,6 +57,20 @@ class Place:
     def global_batch(self, edits: Sequence[Edit], step: int) -> int:
         """Sequences of `step` over all ranks and micro-steps."""
         return layout_at(self._config, edits, step).sequences * self._world_size
+
+    def target_step(self, edits: Sequence[Edit], step: int) -> int:
+        """The last step that `[train]` asks for, once `step` steps are done and batches stay as they are after it."""
+        train, size = self._config.train, self.global_batch(edits, step + 1)
+        if train.steps:
+            return train.steps
+        left = DEFAULT_STEPS - step
+        if train.epochs:
+            left = math.ceil((train.epochs * self.batches.samples_per_epoch - self.trained) / size)
+        elif train.tokens:
+            # In tokens with padding on both sides: their ratio differs from step to step, and would move the target.
+            context = self._config.data.context
+            left = math.ceil((train.tokens - self.trained * context) / (size * context))
+        return step + max(0, left)
 
     def enter(self, edits: Sequence[Edit], step: int) -> GlobalBatch:
         """The batch of `step`, which comes next. Harmless when repeated."""

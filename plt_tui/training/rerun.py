@@ -47,9 +47,9 @@ def _next_step(ready: Ready) -> Step:
     trainer = ready.trainer
     started = time.perf_counter()
     hyper = trainer.hyper(trainer.step + 1)
-    sums = trainer.accumulate()
+    trainer.accumulate()
+    sums = trainer.measure()
     pending = trainer.ranks.post_sum([sums.loss])
-    grad_norm = trainer.measure()
     if skips_update(trainer.edits, trainer.step + 1):
         trainer.leave_out()
     else:
@@ -62,7 +62,7 @@ def _next_step(ready: Ready) -> Step:
         step=trainer.step,
         loss=pending.wait()[0] / trainer.ranks.world_size,
         lr=hyper.lr,
-        grad_norm=grad_norm,
+        grad_norm=sums.grad_norm,
         tokens=trainer.tokens,
         tokens_per_s=sums.num_targets / seconds,
         step_ms=seconds * 1e3,

@@ -25,7 +25,7 @@ from plt_tui.training.sentry import Sentry
 from plt_tui.training.speaker import Speaker
 from plt_tui.training.status import StatusReporter
 from plt_tui.training.steering import Steering
-from plt_tui.training.trainer import Trainer
+from plt_tui.training.trainer import StepSums, Trainer
 
 log = logging.getLogger("plt_tui")
 
@@ -128,13 +128,13 @@ class Session:
         trainer, sentry = self._trainer, self._sentry
         started = time.perf_counter()
         hyper = trainer.hyper(trainer.step + 1)
-        sums = trainer.accumulate()
+        trainer.accumulate()
+        sums = trainer.measure()
         pending = self._agreement.post([sums.loss])
-        norm = trainer.measure()
         verdict = None
-        if looks_first := sentry.looks_first(norm):
+        if looks_first := sentry.looks_first(sums.grad_norm):
             loss, commands = self._settle(pending)
-            verdict = sentry.judge(loss, norm)
+            verdict = sentry.judge(loss, sums.grad_norm)
             if verdict is not None and verdict.ends_run:
                 sentry.follow(verdict, was_left_out=False)
         if is_left_out := sentry.leaves_out(verdict):
@@ -143,8 +143,8 @@ class Session:
             trainer.update(hyper)
         if not looks_first:
             loss, commands = self._settle(pending)
-            verdict = sentry.judge(loss, norm)
-        self._tell_step(loss, norm, hyper.lr, sums.num_targets, time.perf_counter() - started)
+            verdict = sentry.judge(loss, sums.grad_norm)
+        self._tell_step(loss, sums, hyper.lr, time.perf_counter() - started)
         step = trainer.step
         if verdict is not None:
             sentry.follow(verdict, was_left_out=is_left_out)
@@ -157,7 +157,7 @@ class Session:
         (loss_sum,), commands = self._agreement.settle(pending)
         return loss_sum / self._trainer.ranks.world_size, commands
 
-    def _tell_step(self, loss: float, norm: float, lr: float, num_targets: int, seconds: float) -> None:
+    def _tell_step(self, loss: float, sums: StepSums, lr: float, seconds: float) -> None:
         trainer = self._trainer
         parts = trainer.clock.close()
         self._status.stepped(trainer.step, seconds, parts)
@@ -166,9 +166,9 @@ class Session:
             step=trainer.step,
             loss=loss,
             lr=lr,
-            grad_norm=norm,
+            grad_norm=sums.grad_norm,
             tokens=trainer.tokens,
-            tokens_per_s=num_targets / seconds,
+            tokens_per_s=sums.num_targets / seconds,
             step_ms=seconds * 1e3,
             data_ms=parts.data,
         )

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from plt_tui.config.edits import Edit, edits_from, edits_to, skips_update
 from plt_tui.config.hyper import lr_at, value_at
-from plt_tui.config.schema import DEFAULT_STEPS, RunConfig
+from plt_tui.config.schema import RunConfig
 from plt_tui.data.cursor import EvalWindows, train_batches
 from plt_tui.data.prepare import Dataset, prepare
 from plt_tui.errors import NonFiniteLoss
@@ -49,8 +49,20 @@ class StepSums:
 
     loss: float
     """This rank's part of the step's loss: the mean of it over the ranks is nats per token of the global batch."""
+    grad_norm: float
+    """Global L2 norm of the gradients before clipping, the same on every rank; with fp16 infinity where they overflow."""
     num_targets: int
     """Tokens that the global batch predicts, padding left out."""
+
+
+@dataclass(slots=True)
+class _Held:
+    """The step whose gradients are held."""
+
+    batch: GlobalBatch
+    loss: Tensor
+    norm: Tensor | None = None
+    """Of the gradients, unscaled, once they were measured."""
 
 
 class Trainer:
@@ -90,10 +102,7 @@ class Trainer:
         """What changes the configuration on the way, in the order of application; kept by whoever steers."""
         self.watch = Windows(config.guard)
         """Losses and gradient norms of the last steps, for the guard."""
-        self._batch: GlobalBatch | None = None
-        """That whose gradients are held."""
-        self._norm: Tensor | None = None
-        """Of the gradients that are held, once it is known."""
+        self._held: _Held | None = None
         self._draws = bool(config.model.dropout) or config.model.arch != OURS
         """Whether the model may draw random numbers: nobody knows what a plug-in's does."""
         self.loss_scale = LossScale() if config.train.precision == "fp16" else UNSCALED
@@ -116,7 +125,7 @@ class Trainer:
     @property
     def is_within_step(self) -> bool:
         """True between `accumulate` and the completion of its step."""
-        return self._batch is not None
+        return self._held is not None
 
     @property
     def tokens(self) -> int:
@@ -136,16 +145,7 @@ class Trainer:
     @property
     def target_step(self) -> int:
         """The last step that `[train]` asks for, given how far this run is and how large its batches are now."""
-        train, trained = self.config.train, self.place.trained
-        if train.steps:
-            return train.steps
-        left = DEFAULT_STEPS - self.step
-        if train.epochs:
-            left = math.ceil((train.epochs * self.place.batches.samples_per_epoch - trained) / self.global_batch)
-        elif train.tokens:
-            # In tokens with padding on both sides: their ratio differs from step to step, and would move the target.
-            left = math.ceil((train.tokens - trained * self.config.data.context) / self.tokens_per_step)
-        return self.step + max(0, left)
+        return self.place.target_step(self.edits, self.step)
 
     def hyper(self, step: int) -> StepHyper:
         """What the optimizer is told for step `step` (1-based), the next one or one after it."""
@@ -156,15 +156,14 @@ class Trainer:
             grad_clip=value_at(self.config, self.edits, "grad_clip", step),
         )
 
-    def accumulate(self) -> StepSums:
+    def accumulate(self) -> None:
         """Forward and backward over this rank's share of the next global batch; the last pass averages gradients over ranks.
 
         The loss is normalised by the tokens of the whole global batch, so that padding weighs nothing and neither the number of
         ranks nor that of micro-steps changes a gradient.
         """
         train, device, step = self.config.train, self.ranks.device, self.step + 1
-        self._batch = batch = self.place.enter(self.edits, step)
-        self._norm = None
+        batch = self.place.enter(self.edits, step)
         self.model.embedding_grad_scale = value_at(self.config, self.edits, "embedding_grad_scale", step)
         # DDP takes the mean over ranks: dividing by the share of one rank gives the mean over all tokens.
         normalizer = torch.tensor(batch.num_targets / self.ranks.world_size, device=device)
@@ -184,33 +183,33 @@ class Trainer:
                 (loss * self.loss_scale.scale).backward()
             loss_sum += loss.detach()
         self.clock.mark("other")
-        return StepSums(loss=float(loss_sum), num_targets=batch.num_targets)
+        self._held = _Held(batch, loss_sum)
 
-    def measure(self) -> float:
-        """Global L2 norm of the gradients of `accumulate` before clipping; the same on every rank, which hold the same ones.
-
-        With fp16 it is infinity where they overflow.
-        """
+    def measure(self) -> StepSums:
+        """Loss and gradient norm of what `accumulate` did: on a GPU the one moment of a step at which the CPU waits for it."""
         self.clock.mark("optim")
+        held = self._held
+        assert held is not None, "accumulate comes first"
         gradients = [parameter.grad for parameter in self.model.parameters() if parameter.grad is not None]
         if self.loss_scale.scale != 1.0:
             torch._foreach_mul_(gradients, 1.0 / self.loss_scale.scale)
-        self._norm = nn.utils.get_total_norm(gradients, foreach=True)
-        norm = float(self._norm)
-        return norm if math.isfinite(norm) or self.loss_scale is UNSCALED else math.inf
+        held.norm = nn.utils.get_total_norm(gradients, foreach=True)
+        norm, loss = torch.stack([held.norm, held.loss]).tolist()
+        is_overflow = not math.isfinite(norm) and self.loss_scale is not UNSCALED
+        return StepSums(loss=loss, grad_norm=math.inf if is_overflow else norm, num_targets=held.batch.num_targets)
 
     def update(self, hyper: StepHyper) -> float:
-        """Clip and apply the gradients of `accumulate`; the step is complete then. Returns what `measure` does.
+        """Clip and apply the gradients of `accumulate`; the step is complete then. Returns the gradient norm before clipping.
 
         With fp16 a step whose gradients overflow changes no weight and halves the loss scale.
 
         Raises: NonFiniteLoss before anything was changed; on every rank, because all ranks hold the same gradients.
         """
-        norm = self.measure() if self._norm is None else float(self._norm)
+        total = self._measured()
+        norm = float(total)
         if math.isfinite(norm):
             if hyper.grad_clip and norm > hyper.grad_clip:
-                assert self._norm is not None, "measured above"
-                nn.utils.clip_grads_with_norm_(self.model.parameters(), hyper.grad_clip, self._norm, foreach=True)
+                nn.utils.clip_grads_with_norm_(self.model.parameters(), hyper.grad_clip, total, foreach=True)
             tell(self.optimizer, hyper)
             self.optimizer.step()
         elif self.loss_scale is UNSCALED:
@@ -223,23 +222,29 @@ class Trainer:
 
     def leave_out(self) -> None:
         """Complete the step of `accumulate` without applying its gradients."""
-        norm = self.measure() if self._norm is None else float(self._norm)
-        self._complete(is_finite=math.isfinite(norm))
+        self._complete(is_finite=math.isfinite(float(self._measured())))
+
+    def _measured(self) -> Tensor:
+        if self._held is None or self._held.norm is None:
+            self.measure()
+        assert self._held is not None and self._held.norm is not None, "measured above"  # noqa: PT018  (one fact)
+        return self._held.norm
 
     def _complete(self, *, is_finite: bool) -> None:
-        assert self._batch is not None, "a step is completed after accumulate"
         if self.loss_scale is not UNSCALED:
             self.loss_scale = self.loss_scale.after(is_finite=is_finite)
         self.optimizer.zero_grad(set_to_none=False)
-        self.place.leave(self._batch)
-        self._batch = self._norm = None
+        assert self._held is not None, "accumulate comes first"
+        self.place.leave(self._held.batch)
+        self._held = None
         self.step += 1
         self.clock.mark("other")
 
     def train_step(self) -> float:
         """One optimizer step. Returns the mean loss over the global batch before the update, nats per token."""
         hyper = self.hyper(self.step + 1)
-        pending = self.ranks.post_sum([self.accumulate().loss])
+        self.accumulate()
+        pending = self.ranks.post_sum([self.measure().loss])
         if skips_update(self.edits, self.step + 1):
             self.leave_out()
         else:

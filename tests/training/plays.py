@@ -18,7 +18,7 @@ from plt_tui.protocol.events import CommandStatus, Done, Event, Step
 from plt_tui.training.saver import Saver
 from plt_tui.training.session import Session
 from plt_tui.training.status import StatusReporter
-from plt_tui.training.trainer import Trainer
+from plt_tui.training.trainer import StepSums, Trainer
 from tests.training.conftest import tiny
 
 EventT = TypeVar("EventT", bound=Event)
@@ -105,7 +105,7 @@ def poison(trainer: Trainer, step: int, monkeypatch: pytest.MonkeyPatch, *, time
     measure = trainer.measure
     left = [times]
 
-    def poisoned() -> float:
+    def poisoned() -> StepSums:
         if trainer.step + 1 == step and left[0]:
             left[0] -= 1
             next(iter(trainer.model.parameters())).grad.fill_(math.nan)  # type: ignore[union-attr]  # after a backward pass

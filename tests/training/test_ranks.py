@@ -52,7 +52,8 @@ def trained(trainer: Trainer) -> dict[str, Tensor]:
     for _ in range(STEPS):
         batch = trainer.place.enter(trainer.edits, trainer.step + 1)
         rows += [trainer._micro_batch(batch, micro) for micro in range(batch.layout.accumulate)]
-        pending = trainer.ranks.post_sum([trainer.accumulate().loss])
+        trainer.accumulate()
+        pending = trainer.ranks.post_sum([trainer.measure().loss])
         norms.append(trainer.update(trainer.hyper(trainer.step + 1)))
         losses.append(pending.wait()[0] / trainer.ranks.world_size)
     weights = {name: parameter.detach() for name, parameter in trainer.model.named_parameters()}
