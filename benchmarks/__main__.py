@@ -25,6 +25,7 @@ BENCHMARKS = (
     "ui_overhead",
     "latency",
     "checkpoint_stall",
+    "rewind",
     "time_to_loss",
     "chart",
     "hub_memory",

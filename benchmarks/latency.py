@@ -59,10 +59,10 @@ def measure(*, quick: bool) -> list[Row]:
     with workplace() as place, started(place, headless(NAME, *QUIET, "train.steps=1000000")):
         folder = place.run_folder(NAME)
         wait_for_step(folder, FIRST_STEP)
-        sent = asyncio.run(_send_commands(_socket(folder), num_commands))
+        sent = asyncio.run(_send_commands(socket_of(folder), num_commands))
         with Terminal(place, "attach", NAME) as terminal:
             terminal.wait_for("training")
-            pressed = asyncio.run(_press_keys(_socket(folder), terminal, num_keys))
+            pressed = asyncio.run(_press_keys(socket_of(folder), terminal, num_keys))
         step_s = median(step.step_ms for step in read_steps(folder)[FIRST_STEP:]) / 1e3  # without the pauses between steps
     presses = [answer for answer in pressed if answer.name == "pause"]
     budget = "one step + 50 ms"
@@ -148,7 +148,8 @@ async def _stamp(events: AsyncIterator[Event], answers: Answers) -> None:
             answers.put_nowait((time.perf_counter(), event))
 
 
-def _socket(folder: RunFolder) -> Path:
+def socket_of(folder: RunFolder) -> Path:
+    """Where the hub of a run that steps listens."""
     info = folder.read_info()
     assert info is not None, "the hub writes run.json before its ranks step"
     return Path(info.socket)
