@@ -13,9 +13,9 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -24,6 +24,7 @@ from torch.distributed.rendezvous import rendezvous
 
 from plt_tui.config.schema import ParallelSection
 from plt_tui.errors import UsageError
+from plt_tui.training.board import Board, fresh_file
 
 BEAT_S = 0.5
 """Where ranks have to wait for one of them, or for a person, they meet this often, far below any time-out."""
@@ -43,6 +44,8 @@ class Ranks:
     device: torch.device
     side: dist.ProcessGroup | None = None
     """gloo group for agreement, statistics and evaluation sums."""
+    board: Board | None = None
+    """Where ranks of one machine add up small things; without one they do it on `side`."""
     is_guest: bool = False
     """True when somebody else made the main group, and will leave it."""
 
@@ -52,10 +55,12 @@ class Ranks:
         return self.rank == 0
 
     def post_sum(self, values: Sequence[float]) -> PendingSum:
-        """Begin to add `values` over all ranks; the transfer runs while the caller computes."""
+        """Begin to add `values` (at most MAX_VALUES) over all ranks. Wait for it before the next exchange of any kind."""
+        if self.board is not None:
+            return self.board.post(values)
         vector = torch.tensor(values, dtype=torch.float64)
         work = dist.all_reduce(vector, group=self.side, async_op=True) if self.side is not None else None
-        return PendingSum(vector, work)
+        return _GlooSum(vector, work)
 
     def sum(self, values: Sequence[float]) -> list[float]:
         """`values` added over all ranks."""
@@ -95,15 +100,19 @@ class Ranks:
             return result.result()
 
 
-@dataclass(frozen=True, slots=True)
-class PendingSum:
+class PendingSum(Protocol):
     """A sum under way."""
 
+    def wait(self) -> list[float]:
+        """The sums; every rank gets the same bits. Raises: TimeoutError, or gloo's RuntimeError, when a rank does not come."""
+
+
+@dataclass(frozen=True, slots=True)
+class _GlooSum:
     vector: torch.Tensor
     work: dist.Work | None
 
     def wait(self) -> list[float]:
-        """The sums; every rank gets the same bits."""
         if self.work is not None:
             self.work.wait()
         result: list[float] = self.vector.tolist()
@@ -148,7 +157,7 @@ def from_environment(parallel: ParallelSection) -> Ranks:
     if world_size == 1:
         return Ranks(0, 1, device)
     if dist.is_initialized():
-        return Ranks(dist.get_rank(), dist.get_world_size(), device, _side_group(), is_guest=True)
+        return _with_board(Ranks(dist.get_rank(), dist.get_world_size(), device, _side_group(), is_guest=True))
     store, rank, world_size = next(rendezvous("env://", rank, world_size, timeout=COLLECTIVE_TIMEOUT))
     # torchrun's store outlives a meeting, with the addresses that were left there: the next one must not read them.
     meeting = store.add(f"plt_tui/meetings-of-rank-{rank}", 1)
@@ -173,7 +182,27 @@ def _meet(
         timeout=COLLECTIVE_TIMEOUT,
         device_id=device if device.type == "cuda" else None,
     )
-    return Ranks(rank, world_size, device, _side_group())
+    return _with_board(Ranks(rank, world_size, device, _side_group()))
+
+
+def _with_board(ranks: Ranks) -> Ranks:
+    """`ranks` with a board where all of them can map the same memory, which is on one machine. All ranks together."""
+    path = _board_file(ranks.world_size) if ranks.is_first else None
+    name = os.fsencode(path) if path is not None else b""
+    name = ranks.broadcast(name, ranks.broadcast_int(len(name)))
+    board = None
+    with contextlib.suppress(OSError, ValueError):
+        board = Board(Path(os.fsdecode(name)), ranks.rank, ranks.world_size, patience_s=COLLECTIVE_TIMEOUT.total_seconds())
+    (num_mapped,) = ranks.sum([float(board is not None)])
+    if path is not None:
+        path.unlink(missing_ok=True)  # mapped by all who could: nothing is left behind, however the ranks end
+    return replace(ranks, board=board) if num_mapped == ranks.world_size else ranks
+
+
+def _board_file(world_size: int) -> Path | None:
+    with contextlib.suppress(OSError):
+        return fresh_file(world_size)
+    return None
 
 
 def _side_group() -> dist.ProcessGroup:

@@ -258,7 +258,7 @@ def _failure(spec: RankSpec, error: Exception, exit_code: int, message: str) -> 
 
 def _is_lost_peer(error: Exception) -> bool:
     """True for what a collective raises when another rank is gone (torch.distributed gives gloo's no class of their own)."""
-    if isinstance(error, PltTuiError):
-        return False
+    if isinstance(error, PltTuiError | TimeoutError):
+        return isinstance(error, TimeoutError)
     text = str(error)
     return any(sign in text for sign in ("gloo", "Connection closed by peer", "Connection reset by peer", "NCCL"))
