@@ -62,7 +62,7 @@ def main() -> None:
         process.join(DEADLINE_S)
     for end in hub:
         end.close()
-    sys.exit(next((process.exitcode for process in processes if process.exitcode != 0), 0))
+    sys.exit(int(any(process.exitcode != 0 for process in processes)))
 
 
 def train(rank: int, num_ranks: int, num_pairs: int, out: Path, link: Queues) -> None:

@@ -71,10 +71,23 @@ def describe(status: CommandStatus, run: str) -> str:
         case "hibernate":
             return f"hibernated at step {status.step}; plt-tui ctl {run} resume brings it back"
         case "set":
-            what = f"set {status.args['name']} {status.reason}"
+            what = f"set {_changed(status)}"
         case _:
             what = f"{status.name} {status.reason}"
     return f"{what.strip()}: in force at step {status.step}"
+
+
+def _changed(status: CommandStatus) -> str:
+    """What a `set` changed: all of it, also where more than the knob's own value changed, or will."""
+    args = status.args
+    change, value = f"{args['name']} {status.reason}", args.get("value")
+    match args.get("mode"):
+        case "keep" if isinstance(value, list | tuple):  # as it was applied
+            return f"{change} (batch_size {value[0]}, accumulate {value[1]}: the same global batch)"
+        case "replan":
+            return f"{change}, and on to {value} at the last step"
+        case _:
+            return change
 
 
 def _rewound(status: CommandStatus) -> str:
@@ -104,7 +117,8 @@ def _named_args(verb: str, values: Sequence[str], *, now: bool) -> dict[str, Any
             raise UsageError("rewind: how many batches to skip? such as: rewind 400 skip 30")
         values = [values[0], *values[2:]]
     if len(values) > len(names):
-        raise UsageError(f"{verb} takes at most {len(names)} arguments ({', '.join(names) or 'none'}), not {len(values)}")
+        most = f"at most {len(names)} argument{'s' if len(names) > 1 else ''} ({', '.join(names)})" if names else "no arguments"
+        raise UsageError(f"{verb} takes {most}, not {len(values)}")
     named: dict[str, Any] = dict(zip(names, values, strict=False))
     if now:
         named["now"] = True

@@ -31,6 +31,8 @@ def report(
     from plt_tui.control.folder import find_run
     from plt_tui.views.report import curves, lab_log
 
+    if output.is_dir():
+        raise UsageError(f"-o {output}: this is a folder; give the name of a file, such as {output / 'report.md'}")
     picture = output.with_suffix(".svg")
     if picture == output:
         raise UsageError(f"-o {output}: the curves get this name; give the lab log another one, such as {output.stem}.md")

@@ -149,6 +149,7 @@ def _hold(folder: RunFolder, loaded: LoadedConfig, resume: str, plugins: tuple[s
         refused.callback(os.close, lock)
         _refuse_other_past(folder, loaded.config)
         root = checkpoint_root(loaded.config, folder.path)
+        _refuse_other_line(folder, root, resume)
         if root != folder.checkpoints:
             locks.append(folder.claim(root))
             refused.callback(os.close, locks[1])
@@ -171,6 +172,26 @@ def _refuse_other_past(folder: RunFolder, config: RunConfig) -> None:
     words = ", ".join(f"{key}: {json.dumps(before)} -> {json.dumps(after)}" for key, (before, after) in changes.items())
     kind = UsageError if any(key.startswith("model.") for key in changes) else DataError
     raise kind(f"{folder.path} was trained with other settings ({words}); take them back, or choose another --name")
+
+
+def _refuse_other_line(folder: RunFolder, root: Path, resume: str) -> None:
+    """A run with a past goes on from a state of the line that it is on: its record would tell of another one otherwise.
+
+    Raises: UsageError for a checkpoint of another run or of a branch.
+    """
+    from plt_tui.control.record import read_journal
+    from plt_tui.control.stretches import line_weights
+    from plt_tui.protocol.manifest import read_manifest
+
+    if resume in ("auto", "never") or not folder.exists or not folder.has_past(root):
+        return
+    manifest = read_manifest(Path(resume))
+    is_own = Path(resume).parent == root and Path(resume).name == f"step-{manifest.step:08d}"
+    if not is_own and line_weights(read_journal(folder)).get(manifest.step) != manifest.weights_sha256:
+        raise UsageError(
+            f"--resume {resume}: not a state of the line that {folder.name} is on (it is of a branch, or of another run); "
+            "begin a new run with its weights: --set train.init_from=... --name ..."
+        )
 
 
 def with_kept_tokenizer(config: RunConfig, folder: RunFolder) -> RunConfig:

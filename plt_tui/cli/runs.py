@@ -181,7 +181,8 @@ def _lines(row: dict[str, Any], spikes: list[str]) -> str:
 def _branch_text(left: dict[str, Any]) -> str:
     from plt_tui.protocol.text import safe_line
 
-    skipped = f", {left['skip']} batches left out instead" if left["skip"] else ""
+    skip = left["skip"]
+    skipped = f", {skip} {'batch' if skip == 1 else 'batches'} left out instead" if skip else ""
     return f"{left['number']}: steps {left['first']} to {left['last']}, left by {safe_line(left['actor'])}{skipped}"
 
 
@@ -196,6 +197,6 @@ def _spike_lines(folder: RunFolder) -> list[str]:
     }
     newest = sorted(options, key=lambda spike: spike.seq)[-SHOWN_SPIKES:]
     hidden = len(options) - len(newest)
-    earlier = [f"{hidden} earlier ones, in {folder.journal.name}"] if hidden else []
+    earlier = [f"earlier: {hidden}, in {folder.journal.name}"] if hidden else []
     shown = [f"{spike_text(spike)}; plt-tui show {folder.name} --batch {spike.step}{options[spike]}" for spike in newest]
     return [*earlier, *shown]

@@ -54,6 +54,17 @@ def rewound(edits: Sequence[Edit], step: int) -> list[Edit]:
     return [edit for edit in edits if edit.step <= step]
 
 
+def merged(computed: Sequence[Edit], recorded: Sequence[Edit], step: int) -> list[Edit]:
+    """The edits of a line that goes on from `step`: those it was `computed` with up to there, the `recorded` ones ahead of it.
+
+    In the order of application, which is the record's: what it does not hold was lost at its end.
+    """
+    ids = {edit.id for edit in recorded}
+    done = {edit.id: edit for edit in computed if edit.step <= step}
+    kept = [done.get(edit.id, edit) for edit in recorded if edit.step > step or edit.id in done]
+    return [*kept, *(edit for edit in done.values() if edit.id not in ids)]
+
+
 def left_out(batches: int, step: int, *, id: str, actor: str) -> list[Edit]:  # noqa: A002  (the field's name)
     """What the rewind `id`, which ended at `step`, adds to the edits: it leaves out `batches` global batches, maybe 0."""
     return [Edit(id=id, step=step + 1, name=SKIP, value=batches, actor=actor)] if batches else []

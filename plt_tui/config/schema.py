@@ -288,8 +288,8 @@ class CheckpointSection(Section):
     """Newest checkpoints to keep; named ones are always kept."""
     dir: str = ""
     """Folder of the checkpoints; empty: `checkpoints` in the run folder."""
-    recent: Interval = 4
-    """States kept in memory beside those on disk, for a rewind; 0: none."""
+    recent: Interval = 5
+    """States kept in memory beside those on disk, to which a rewind goes back at once; 0: none."""
     recent_every: PositiveInt = 25
     """Steps between them."""
     recent_mb: PositiveInt = 512
@@ -304,22 +304,22 @@ class GuardSection(Section):
     also multiply the learning rate by `factor`; rewind: go back `back` steps and leave out `leave_out` batches; stop: end the
     run with exit code 3."""
     spike: Literal["off", "warn", "skip", "lower", "rewind", "stop"] = "warn"
-    """When loss or gradient norm lies `z` standard deviations above its mean over the last `window` steps; skip leaves out the
-    update, for which the ranks must wait for each other before it."""
+    """When loss or gradient norm lies `z` standard deviations above its mean over the last `window` steps; skip leaves the
+    update out, for which all ranks wait for each other before every update."""
     z: float = Field(default=6.0, gt=0.0)
-    """Standard deviations above the mean that make a spike."""
+    """Standard deviations above the mean that make a spike, of the loss or of the gradient norm."""
     window: int = Field(default=128, ge=8, le=100_000)
     """Steps that a new one is compared with; the first half of them must be there before anything is a spike."""
     factor: float = Field(default=0.5, gt=0.0, lt=1.0)
     """What `lower` multiplies the learning rate by, from the next step on."""
     back: PositiveInt = 100
-    """Steps that `rewind` goes back, or a few more: to the newest state that is kept."""
+    """Steps that `rewind` goes back at least: to the newest state that is kept by then, in memory, on disk or the start."""
     leave_out: PositiveInt = 200
     """Global batches that `rewind` leaves out."""
     cooldown: Interval = 50
     """Steps after an act in which a spike only warns."""
     limit: Interval = 10
-    """Acts by which the run may be saved; at the next one it ends with exit code 3."""
+    """Acts allowed in a run; one more ends it with exit code 3."""
 
 
 class ControlSection(Section):

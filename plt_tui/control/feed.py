@@ -42,11 +42,20 @@ class History:
         self.columns: dict[str, array[float]] = {name: array("d") for name in STEP_COLUMNS}
         self.branches: dict[int, dict[str, array[float]]] = {}
         """What rewinds left, by the numbers of `RunState.branches`; never changed again."""
-        self.generation = 0
-        """Counts cuts: a reader whose generation is older starts again from row 0."""
+        self._cuts: list[int] = []
+        """How many rows each cut has left."""
 
     def __len__(self) -> int:
         return len(self.columns["step"])
+
+    @property
+    def generation(self) -> int:
+        """Counts cuts: to a reader whose generation is older, `unchanged` says which of its rows still stand."""
+        return len(self._cuts)
+
+    def unchanged(self, rows: int, generation: int) -> int:
+        """How many of the first `rows` rows, as they were at `generation`, no cut since has removed."""
+        return min([rows, *self._cuts[generation:]])
 
     def line(self, branch: int) -> Mapping[str, array[float]]:
         """The columns of a branch, or for 0 of the line that the run is on."""
@@ -74,7 +83,7 @@ class History:
         """Forget every step after `last_step`."""
         keep = bisect_right(self.columns["step"], last_step)
         if keep < len(self):
-            self.generation += 1
+            self._cuts.append(keep)
             for values in self.columns.values():
                 del values[keep:]
 
@@ -157,7 +166,7 @@ class Feed:
         num_branches = len(self.history.branches)
         for branch in range(cursor.branches + 1, num_branches + 1):
             out.extend(self._blocks(branch, 0))
-        out.extend(self._blocks(0, cursor.rows if cursor.generation == self.history.generation else 0))
+        out.extend(self._blocks(0, self.history.unchanged(cursor.rows, cursor.generation)))
         lines, dropped = self._log_lines_since(cursor)
         if lines or dropped:
             out.append(Logs(lines=lines, dropped=dropped))

@@ -79,7 +79,8 @@ class Hub:
         self._known_ids = {event.id for event in self.feed.events if isinstance(event, CommandStatus)}
         self._failures: list[Failed] = []
         """Of this session, one per attempt."""
-        self._has_saved = False
+        self._follows_own_line = False
+        """Another start of the ranks goes on from the run's newest checkpoint, no longer from the one that was chosen."""
         self._paused = False
         self._is_hibernating = False
         self._stop_exit_code: int | None = None
@@ -114,8 +115,7 @@ class Hub:
                 for task in self._tasks:
                     task.cancel()
                 self._logs.read(to_the_end=True)
-            for command in self._pending.values():
-                self.publish(status_of(command, "refused", reason="the run ended first"))
+            self._refuse_all_but("", "the run ended first")
             self.publish(end)
             self.update_info(phase=end.phase)
         return end.exit_code
@@ -158,7 +158,7 @@ class Hub:
         """`command` with its arguments as they will be applied. Raises: UsageError when the run cannot apply it."""
         state = self.feed.state
         if self._is_hibernated and command.name not in ("resume", "note", "stop"):
-            raise UsageError(f"{command.name}: the run is hibernated; resume it first: plt-tui ctl {self._folder.name} resume")
+            raise UsageError(f"{command.name}: the run is hibernated; {self._way_back}")
         if command.name == "hibernate" and not self._attempt.is_training:
             raise UsageError("hibernate: no rank is training yet; wait for the first step, or stop the run")
         if command.name == "set":
@@ -238,7 +238,7 @@ class Hub:
             case CommandStatus():
                 self._rank_answered(event)
             case Checkpoint():
-                self._has_saved = True
+                self._follows_own_line = True
                 self._recorder.sync()
                 self.publish(event)
                 if "checkpoint" in self.feed.state.alerts:
@@ -253,6 +253,8 @@ class Hub:
         self._failures.append(cause)
         if self._stop_exit_code is not None and cause.exit_code != StorageError.exit_code:
             self._end("stopped", self._stop_exit_code, f"a rank failed while stopping: {cause.message}")
+        elif self._is_hibernating:  # all is saved: a rank that stumbles on its way out has nothing left to do
+            self._spawn_task(self._hibernate())
         elif isinstance(verdict, GiveUp):
             self._end("failed", verdict.exit_code, verdict.reason)
         else:
@@ -274,13 +276,26 @@ class Hub:
     def _is_hibernated(self) -> bool:
         return self.feed.state.phase == "hibernated"
 
+    @property
+    def _way_back(self) -> str:
+        return f"resume it first: plt-tui ctl {self._folder.name} resume"
+
+    def _refuse_all_but(self, verb: str, reason: str) -> None:
+        """Answer the commands that wait for ranks which will not come; those of `verb` wait on."""
+        for command in [command for command in self._pending.values() if command.name != verb]:
+            self.publish(status_of(self._pending.pop(command.id), "refused", reason=reason))
+
     async def _hibernate(self) -> None:
         """No process holds a device any more; the hub waits for a resume."""
         await self._attempt.kill()  # one may hang in its shutdown
         self._attempt = self._new_attempt()
         self._is_hibernating = False
+        if self._stop_exit_code is not None:  # it came while the ranks were leaving, as what follows may have
+            self._end("stopped", self._stop_exit_code, self.feed.state.reason)
+            return
         self._enter("hibernated", f"at step {self.feed.state.step}, saved")
-        if any(command.name == "resume" for command in self._pending.values()):  # it came while the ranks were leaving
+        self._refuse_all_but("resume", f"the run is hibernated; {self._way_back}")
+        if self._pending:
             self._wake()
 
     def _wake(self) -> None:
@@ -320,9 +335,9 @@ class Hub:
                 threads=self._options.placement.threads,
                 meeting_file=str(meeting_file),
                 hub_pid=os.getpid(),
-                resume="auto" if self._has_saved else self._options.resume,
+                resume="auto" if self._follows_own_line else self._options.resume,
                 edits=edits_to(state.edits),
-                known_step=state.step,
+                known_step=state.known_step,
                 guard_acts=state.guard_acts,
                 paused=self._paused,
                 plugins=self._options.plugins,
@@ -338,6 +353,8 @@ class Hub:
         if status.status in _FINAL_COMMAND_STATES:
             self._pending.pop(status.id, None)
         self._is_hibernating |= (status.name, status.status) == ("hibernate", "applied")
+        if (status.name, status.status) == ("rewind", "applied") and status.step < (self._options.resume_step or 0):
+            self._follows_own_line = True  # the chosen checkpoint was set aside
         if status.status == "applied" and status.name in ("pause", "resume") and self._stop_exit_code is None:
             self._paused = status.name == "pause"
             phase: RunPhase = "paused" if self._paused else "running"

@@ -14,7 +14,7 @@ from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice, pairwise
-from typing import Any, BinaryIO
+from typing import Any
 
 from plt_tui.protocol.events import STEP_COLUMNS, Event, Step
 from plt_tui.protocol.framing import decode, decode_lines, from_json
@@ -34,8 +34,8 @@ class Rows:
     last: Step
 
 
-def read_metrics(file: BinaryIO, others: Sequence[int]) -> Iterator[Event | Rows]:
-    """The steps and evaluations of `file`, oldest first; `others`: sorted numbers of events before which rows must end.
+def read_metrics(file: Iterator[bytes], others: Sequence[int]) -> Iterator[Event | Rows]:
+    """The steps and evaluations in the lines of `file`, oldest first; `others`: sorted numbers of events before which rows end.
 
     Raises: ValueError for a broken line that is not the last.
     """

@@ -168,11 +168,13 @@ def read_journal(folder: RunFolder) -> list[Event]:
 def read_feed(folder: RunFolder) -> Feed:
     """The whole record folded: what the hub of this run had last. Raises: StorageError.
 
-    Journal, metrics and samples are merged by the number that their writer gave each event.
+    Journal, metrics and samples are merged by the number that their writer gave each event. Of a live run the metrics end where
+    they ended before the journal was read: a step computed under an edit is never here without the edit.
     """
     feed = Feed()
+    size = _size(folder.metrics)
     others = list(heapq.merge(_read(folder.journal), _read(folder.samples), key=_seq))
-    metrics = _read_metrics(folder.metrics, [event.seq for event in others])
+    metrics = _read_metrics(folder.metrics, size, [event.seq for event in others])
     for item in heapq.merge(others, metrics, key=_seq):
         if isinstance(item, Event):
             feed.publish(item)
@@ -200,10 +202,23 @@ def crash_of(folder: RunFolder, state: RunState) -> Phase | None:
     return Phase(phase="failed", reason=reason, step=state.step)
 
 
-def _read_metrics(path: Path, others: Sequence[int]) -> Iterator[Event | Rows]:
-    """Like `_read`, with steps as rows that end before the numbers in `others`. Raises: StorageError."""
+def _read_metrics(path: Path, size: int, others: Sequence[int]) -> Iterator[Event | Rows]:
+    """Like `_read` of the first `size` bytes, steps as rows that end before the numbers in `others`. Raises: StorageError."""
     with _readable(path) as file:
-        yield from read_metrics(file, others)
+        yield from read_metrics(_lines_within(file, size), others)
+
+
+def _lines_within(file: BinaryIO, size: int) -> Iterator[bytes]:
+    for line in file:
+        size -= len(line)
+        if size < 0:
+            return
+        yield line
+
+
+def _size(path: Path) -> int:
+    with _readable(path) as file:
+        return file.seek(0, os.SEEK_END)
 
 
 def _seq(item: Event | Rows) -> int:

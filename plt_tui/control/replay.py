@@ -162,7 +162,7 @@ def reasons(stretch: Stretch, now: Run | None) -> tuple[str, ...]:
     old, new = then.environment, now.environment
     changed = [
         f"{key} was {old.get(key)}, is {new.get(key)}"
-        for key in [*old, *(new.keys() - old.keys())]
+        for key in [*old, *sorted(new.keys() - old.keys())]
         if old.get(key) != new.get(key)
     ]
     sizes = [

@@ -114,6 +114,8 @@ class RunState:
     reason: str = ""
     step: int = 0
     """Completed steps."""
+    known_step: int = 0
+    """Steps that were completed on this line, also by ranks that had to be restarted since."""
     last_step: Step | None = None
     last_eval: Eval | None = None
     best_eval: Eval | None = None
@@ -176,7 +178,7 @@ def apply(state: RunState, event: Event) -> RunState:
         state = replace(state, started_at=event.time)
     match event:
         case Step():
-            return replace(state, step=event.step, last_step=event, pace=state.pace.after(event.step, event.time))
+            return _after_step(state, event, state.pace.after(event.step, event.time))
         case Steps(count=count, branch=0) if count > 0:
             return _after_block(state, event)
         case RankStatus():
@@ -190,7 +192,7 @@ def apply(state: RunState, event: Event) -> RunState:
         case Run():
             return _after_start(state, event)
         case Plan():
-            return replace(state, run=_planned(state.run, event))
+            return _after_plan(state, event)
         case Spike():
             acts = state.guard_acts + (event.act != "warn")
             spikes = (*state.spikes, event)[-MAX_SPIKES:]
@@ -228,7 +230,11 @@ def apply_rows(state: RunState, steps: Sequence[float], times: Sequence[float], 
     """Like applying many steps one by one; `steps` and `times`: their numbers and times, `last`: the last one of them."""
     if state.started_at == 0.0:
         state = replace(state, started_at=next(filter(None, times), 0.0))
-    return replace(state, step=last.step, last_step=last, pace=state.pace.after_all(steps, times))
+    return _after_step(state, last, state.pace.after_all(steps, times))
+
+
+def _after_step(state: RunState, step: Step, pace: Pace) -> RunState:
+    return replace(state, step=step.step, known_step=max(state.known_step, step.step), last_step=step, pace=pace)
 
 
 def _better(best: Eval | None, event: Eval) -> Eval:
@@ -248,7 +254,7 @@ def _after_block(state: RunState, block: Steps) -> RunState:
     for step_number, time in zip(block.column("step")[-2:], block.column("time")[-2:], strict=True):
         if time >= session_start:
             pace = pace.after(int(step_number), time)
-    return replace(state, step=step.step, last_step=step, pace=pace)
+    return _after_step(state, step, pace)
 
 
 def _after_phase(state: RunState, event: Phase) -> RunState:
@@ -275,12 +281,17 @@ def _after_start(state: RunState, event: Run) -> RunState:
     return replace(state, run=event, step=step, edits=edits, progress=None, end=None, recent=None, pace=Pace(), **kept)
 
 
-def _planned(run: Run | None, plan: Plan) -> Run | None:
-    if run is None:
-        return None
-    return replace(
-        run, target_step=plan.target_step, tokens_per_step=plan.tokens_per_step, steps_per_epoch=plan.steps_per_epoch
+def _after_plan(state: RunState, plan: Plan) -> RunState:
+    if state.run is None:
+        return state
+    run = replace(
+        state.run,
+        target_step=plan.target_step,
+        tokens_per_step=plan.tokens_per_step,
+        steps_per_epoch=plan.steps_per_epoch,
     )
+    larger = plan.tokens_per_step / state.run.tokens_per_step if state.run.tokens_per_step else 1.0
+    return replace(state, run=run, pace=replace(state.pace, mean_s=state.pace.mean_s * larger))  # at the same tokens per second
 
 
 def _after_command(state: RunState, event: CommandStatus) -> RunState:
@@ -321,6 +332,7 @@ def _after_rewind(state: RunState, event: CommandStatus) -> RunState:
     return replace(
         state,
         step=event.step,
+        known_step=event.step,
         branches=branches,
         edits=(*rewound(state.edits, event.step), *skips),
         checkpoints=tuple(saved for saved in state.checkpoints if saved.step <= event.step),

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import reduce
 from typing import TypeAlias
 
 from plt_tui.config.edits import Edit
@@ -62,6 +63,11 @@ def stretches(events: Iterable[Event], branch: int = 0, *, last: int = 0) -> Lin
     if branch:
         raise UsageError(f"branch {branch}: this run has {num_branches or 'none'}; see plt-tui show")
     return _line(replace(walk, step=last) if last else walk)
+
+
+def line_weights(events: Iterable[Event]) -> Mapping[int, str]:
+    """Hash of the weights after a step of the line that the run is on, for each step for which `events` hold one."""
+    return reduce(_after, events, _Walk()).weights
 
 
 def config_of(run: Run) -> RunConfig:

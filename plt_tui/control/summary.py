@@ -24,7 +24,7 @@ def summary(state: RunState, name: str) -> dict[str, Any]:
         "step": state.step,
         "target_step": run.target_step if run else 0,
         "tokens": step.tokens if step else 0,
-        "epoch": state.step / run.steps_per_epoch if run and run.steps_per_epoch else None,
+        "epoch": _passes(state),
         "world_size": run.world_size if run else 0,
         "device": run.device if run else "",
         "params": run.params if run else 0,
@@ -50,6 +50,14 @@ def summary(state: RunState, name: str) -> dict[str, Any]:
         "exit_code": end.exit_code if end else None,
     }
     return {key: json_ready(value) for key, value in facts.items()}
+
+
+def _passes(state: RunState) -> float | None:
+    """Passes over the training text so far, None while unknown: counted in tokens, as steps may differ in their batch size."""
+    run, step = state.run, state.last_step
+    if run is None or step is None or not run.train_tokens:
+        return None
+    return step.tokens / run.train_tokens
 
 
 def weights_sha256(state: RunState) -> str:

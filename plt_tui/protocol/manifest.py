@@ -48,7 +48,9 @@ def read_manifest(folder: Path) -> Manifest:
         raise StorageError(f"{folder / MANIFEST}: {error}") from None
     if manifest.format != FORMAT:
         raise StorageError(f"{folder}: format {manifest.format}, but this version reads format {FORMAT}")
-    if set(manifest.files) != {MODEL, OPTIMIZER, STATE}:
+    files = manifest.files
+    is_table = isinstance(files, dict) and all(isinstance(file, dict) for file in files.values())  # whoever wrote it
+    if not is_table or set(files) != {MODEL, OPTIMIZER, STATE}:
         raise StorageError(f"{folder / MANIFEST}: it must vouch for {MODEL}, {OPTIMIZER} and {STATE}, and nothing else")
     return manifest
 
@@ -62,9 +64,9 @@ def verify(folder: Path) -> Manifest:
             size, sha256 = path.stat().st_size, _file_sha256(path)
         except OSError as error:
             raise StorageError(f"{path}: {error.strerror}") from None
-        if size != expected["bytes"]:
-            raise StorageError(f"{path}: {size} bytes instead of {expected['bytes']}")
-        if sha256 != expected["sha256"]:
+        if size != expected.get("bytes"):
+            raise StorageError(f"{path}: {size} bytes instead of {expected.get('bytes')}")
+        if sha256 != expected.get("sha256"):
             raise StorageError(f"{path}: its content has changed since it was written (sha256 differs)")
     return manifest
 

@@ -74,11 +74,11 @@ class Reader:
     def read(self) -> list[Event]:
         """What comes next, at most BATCH_ROWS steps of it; empty when nothing is new.
 
-        After a resume or rewind has cut the history, its rows come again from the first.
+        After a resume or rewind has cut the history, the rows behind the cut come, as they are now.
         """
         history = self._feed.history
-        if self._generation != history.generation:
-            self._given[0], self._generation = 0, history.generation
+        self._given[0] = history.unchanged(self._given[0], self._generation)
+        self._generation = history.generation
         everything_but_rows = replace(
             self._cursor, rows=len(history), generation=history.generation, branches=len(history.branches)
         )

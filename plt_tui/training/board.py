@@ -29,11 +29,11 @@ _ROW_BYTES = 128
 _SPINS = 100
 """Looks without a sleep: ranks come to a board within microseconds of each other when their gradients have just met."""
 _FIRST_SLEEP_S = 1e-4
-_LONGEST_SLEEP_S = 1e-2
+_LONGEST_SLEEP_S = 2e-2
 
 
 class Board:
-    """One rank's place at a board. Main thread only; all ranks post in the same order, each waiting for a sum before the next."""
+    """One rank's place at a board. Main thread only; all ranks post in the same order, and wait for a sum before the next."""
 
     def __init__(self, path: Path, rank: int, num_ranks: int, *, patience_s: float) -> None:
         """`path`: a file of `size(num_ranks)` bytes. Raises: OSError, ValueError when it cannot be mapped."""

@@ -141,9 +141,9 @@ def newest_good(root: Path) -> tuple[Path | None, list[str]]:
     return None, rejected
 
 
-def is_finite(snapshot: Snapshot) -> bool:
+def is_finite(weights: Iterable[Tensor]) -> bool:
     """True when all weights are numbers: a NaN or an infinity never becomes anything else."""
-    return all(bool(torch.isfinite(tensor).all()) for tensor in snapshot.model.values())
+    return all(bool(torch.isfinite(tensor).all()) for tensor in weights)
 
 
 def prune(root: Path, keep: int, good: Collection[Path]) -> None:
@@ -164,13 +164,16 @@ def set_aside(root: Path, after_step: int) -> list[Path]:
     """Rename every checkpoint of a later step than `after_step` out of the way, and return the new names.
 
     They are damaged, or belong to a past that the run leaves by resuming before them: neither may ever be resumed by itself,
-    nor count as one that is kept. Nothing is deleted. Only while holding the run's lock.
+    nor count as one that is kept. Nothing is deleted. Only while holding the run's lock. Raises: StorageError.
     """
     moved = []
     for folder in find(root):
         if step_of(folder) > after_step:
             aside = folder.with_name(f"{folder.name}.aside-{secrets.token_hex(3)}")
-            folder.rename(aside)
+            try:
+                folder.rename(aside)
+            except OSError as error:
+                raise StorageError(f"{folder}: cannot be renamed: {error.strerror}") from None
             moved.append(aside)
     return moved
 

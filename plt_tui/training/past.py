@@ -7,13 +7,22 @@ left where a resume would find it.
 
 from __future__ import annotations
 
+import logging
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
+from plt_tui.errors import PltTuiError, StorageError
+from plt_tui.protocol.text import safe_text
 from plt_tui.training import checkpoint
 from plt_tui.training.checkpoint import Snapshot
 from plt_tui.training.saver import Saver
 from plt_tui.training.trainer import Trainer
+
+log = logging.getLogger("plt_tui")
+
+ResultT = TypeVar("ResultT")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,39 +58,61 @@ class Past:
 
     def keep(self) -> bool:
         """Keep the present state in memory, the oldest ones giving way; False where not even one fits or it is not finite."""
-        room = min(self._count, self._budget_bytes // self._trainer.state_bytes)
-        if room < 1:
+        trainer = self._trainer
+        room = min(self._count, self._budget_bytes // trainer.state_bytes)
+        if room < 1 or not checkpoint.is_finite(trainer.model.parameters()):  # nothing to come back to
             return False
         started = time.perf_counter()
-        moment = self._trainer.moment()
-        if not checkpoint.is_finite(moment):  # nothing to come back to
-            return False
-        self._forget_from(moment.step)
-        self._kept = [*self._kept, moment][-room:]
+        self._forget_from(trainer.step)
+        self._kept = self._kept[max(0, len(self._kept) + 1 - room) :]  # first: the budget holds while it is copied too
+        self._kept.append(trainer.moment())
         self.copy_seconds = time.perf_counter() - started
         return True
 
-    def go_back(self, step: int) -> Landing:
+    def go_back(self, step: int, *, to_start: bool) -> Landing:
         """Restore the newest kept state at or before `step`, and set aside the checkpoints after it.
 
-        Raises: StorageError or UsageError for a checkpoint that does not fit; DataError never, the data is this run's.
+        to_start: begin anew where no other state is kept.
+
+        Raises: StorageError, on all ranks, when one of them cannot; each of them is at the step then that it was at.
         """
         ranks, saver = self._trainer.ranks, self._saver
         ranks.alone(saver.wait)
+        moment, source = self._agreed(lambda: self._newest(step, to_start=to_start))
+        self._agreed(lambda: ranks.alone(lambda: saver.leave(moment.step)))
+        self._trainer.restore(moment, source=source)
+        self._forget_from(moment.step + 1)
+        return Landing(step=moment.step, source=source)
+
+    def _newest(self, step: int, *, to_start: bool) -> tuple[Snapshot, str]:
+        """The newest kept state at or before `step`, and where it is from. Raises: StorageError, UsageError."""
+        ranks, saver = self._trainer.ranks, self._saver
         moment = next((kept for kept in reversed(self._kept) if kept.step <= step), None)
         least = moment.step if moment is not None else 0
         on_disk = ranks.broadcast_int(ranks.alone(lambda: saver.newest_between(least, step)) or 0)
         if on_disk > least:
             folder = saver.folder(on_disk)
-            moment, source = checkpoint.read(folder), folder.name
-        elif moment is not None:
-            source = "memory"
-        else:
-            moment, source = self._trainer.first_snapshot(), "the start"
-        self._trainer.restore(moment, source=source)
-        ranks.alone(lambda: saver.leave(moment.step))
-        self._forget_from(moment.step + 1)
-        return Landing(step=moment.step, source=source)
+            return checkpoint.read(folder), folder.name
+        if moment is not None:
+            return moment, "memory"
+        if self._trainer.began_at:
+            began_at = f"the run began with another's checkpoint of step {self._trainer.began_at}"
+            raise StorageError(f"no state at or before step {step} is kept, and {began_at}")
+        if not to_start:
+            raise StorageError(f"no state at or before step {step} is kept but the start; rewind 0 begins anew")
+        return self._trainer.first_snapshot(), "the start"
+
+    def _agreed(self, work: Callable[[], ResultT]) -> ResultT:
+        """What `work` gives on this rank, once it has worked on all. Raises: StorageError on all when on one it did not."""
+        problem = ""
+        try:
+            result = work()
+        except PltTuiError as error:
+            problem = str(error)
+            log.warning("%s", safe_text(problem))
+        if self._trainer.ranks.sum([float(bool(problem))])[0]:
+            raise StorageError(problem or "another rank cannot; see its log")
+        return result
 
     def _forget_from(self, step: int) -> None:
         self._kept = [kept for kept in self._kept if kept.step < step]

@@ -43,7 +43,10 @@ def resume(trainer: Trainer, wish: str, root: Path) -> Resumed:
         trainer.init_weights()
         return Resumed(folder=None)
     folder = root / checkpoint.folder_name(step) if wish == "auto" else Path(wish)
-    return Resumed(folder=folder, inexact_because=tuple(trainer.load_checkpoint(folder)))
+    reasons = trainer.load_checkpoint(folder)
+    if _own(folder, root) is None:
+        trainer.began_at = trainer.step
+    return Resumed(folder=folder, inexact_because=tuple(reasons))
 
 
 def _chosen_step(wish: str, root: Path) -> int:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from plt_tui.errors import StorageError
 from plt_tui.protocol.events import Checkpoint, CheckpointFailed
-from plt_tui.protocol.manifest import Manifest, is_whole, read_manifest
+from plt_tui.protocol.manifest import MANIFEST, Manifest, is_whole, read_manifest
 from plt_tui.training import checkpoint
 from plt_tui.training.checkpoint import Snapshot
 
@@ -40,7 +40,12 @@ class Saver:
 
     def has(self, step: int) -> bool:
         """True when this step's checkpoint is whole on disk."""
-        return self.folder(step) in self._good
+        return self.folder(step) in self._good and (self.folder(step) / MANIFEST).exists()
+
+    @property
+    def is_empty(self) -> bool:
+        """True when there is nothing on disk that a start of the ranks could go on from."""
+        return not any((folder / MANIFEST).exists() for folder in self._good)
 
     def folder(self, step: int) -> Path:
         """Where this step's checkpoint lies, or would."""
@@ -48,13 +53,25 @@ class Saver:
 
     def newest_between(self, after: int, last: int) -> int:
         """Step of the newest checkpoint that verifies, later than `after` and not later than `last`; 0 for none."""
-        steps = ((checkpoint.step_of(path), path) for path in checkpoint.find(self._root))
-        return next((step for step, path in steps if after < step <= last and is_whole(path)), 0)
+        between = [path for path in checkpoint.find(self._root) if after < checkpoint.step_of(path) <= last]
+        newest = next(filter(is_whole, between), None)
+        if newest is None:
+            return 0
+        self._good.add(newest)  # maybe of an earlier session
+        return checkpoint.step_of(newest)
 
     def leave(self, last: int) -> None:
-        """Set aside every checkpoint after step `last`: the run has gone back there. Call `wait` first."""
-        checkpoint.set_aside(self._root, last)
-        self._good = {path for path in self._good if checkpoint.step_of(path) <= last}
+        """Set aside every checkpoint after step `last`, and its own if it is damaged: the run goes back there.
+
+        Call `wait` first. Raises: StorageError when one cannot be renamed.
+        """
+        here = self.folder(last)
+        if here not in self._good and is_whole(here):  # else a save of this step would find its place taken
+            self._good.add(here)
+        try:
+            checkpoint.set_aside(self._root, last if here in self._good else last - 1)
+        finally:
+            self._good = {folder for folder in self._good if folder.is_dir()}
 
     def save(self, step: int, snapshot: Callable[[], Snapshot], name: str = "", then: Report | None = None) -> None:
         """Begin to save `step`; `snapshot` is taken now if it must be written. `then` is told after everybody else.
@@ -93,7 +110,7 @@ class Saver:
             then(outcome)
 
     def _written(self, step: int, copy: Snapshot | None, name: str, started: float) -> Checkpoint:
-        if copy is not None and not checkpoint.is_finite(copy):
+        if copy is not None and not checkpoint.is_finite(copy.model.values()):
             raise StorageError(f"step {step}: weights are NaN or infinite, and would hide the good checkpoint before it")
         if copy is None:
             manifest = checkpoint.give_name(self.folder(step), name)

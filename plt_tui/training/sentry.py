@@ -61,10 +61,10 @@ class Sentry:
         step = trainer.step + trainer.is_within_step
         if trainer.loss_scale is not UNSCALED and not math.isfinite(norm):  # fp16 overflowed: the loss scale's matter
             return None
-        finding = trainer.watch.look(loss, norm) if step > self._known_step else None
+        finding = trainer.watch.look(loss, norm)
         trainer.watch.add(loss, norm)
-        if finding is None:
-            return None
+        if finding is None or (step <= self._known_step and (finding.is_finite or skips_update(trainer.edits, step))):
+            return None  # the last: such an update is never applied, so a record without the act lost it with a process
         last = last_guard_step(trainer.edits)
         act = decide(finding, trainer.config.guard, step=step, last_act_step=last, acts=self._acts)
         return Verdict(step=step, finding=finding, act=act)

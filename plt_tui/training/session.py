@@ -29,6 +29,8 @@ from plt_tui.training.trainer import StepSums, Trainer
 
 log = logging.getLogger("plt_tui")
 
+_LEAVING = {"stop": "the run is stopping", "hibernate": "the run is hibernated; resume it first"}
+
 
 class Session:
     """One rank's part of one session of a run.
@@ -95,6 +97,8 @@ class Session:
 
     def _train(self) -> None:
         trainer = self._trainer
+        if trainer.began_at and trainer.began_at == trainer.step:  # another's checkpoint, which may be gone tomorrow
+            self._save()
         self._meet()
         while self._stop is None and (self._paused or trainer.step < trainer.target_step):
             if self._paused:
@@ -196,7 +200,8 @@ class Session:
     def _act(self, commands: list[Command]) -> None:
         for command in commands:
             if self._stop is not None:
-                self._answer(command, "refused", self._trainer.step, "the run is stopping")
+                if (self._stop.name, command.name) != ("hibernate", "resume"):  # which is the hub's: it starts the ranks again
+                    self._answer(command, "refused", self._trainer.step, _LEAVING[self._stop.name])
                 continue
             if self._trainer.ranks.is_first:
                 log.info("step %d: %s", self._trainer.step, _described(command))
@@ -217,9 +222,12 @@ class Session:
         self._status.say("training", self._trainer.step)
 
     def _went_back(self) -> None:
-        """What was done at this step was done when it was first reached."""
-        self._evaluated_step = self._sampled_step = self._trainer.step
+        """What was done at this step was done when it was first reached; but a crash must find a checkpoint that is left."""
+        trainer = self._trainer
+        self._evaluated_step = self._sampled_step = trainer.step
         self._tell_recent()
+        if trainer.ranks.is_first and trainer.step and self._saver.is_empty:  # no save is in flight: going back waited for it
+            self._saver.save(trainer.step, trainer.snapshot)
 
     def _tell_recent(self) -> None:
         past = self._past

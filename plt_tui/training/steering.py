@@ -11,10 +11,10 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from plt_tui.config.edits import UNDO, Edit, last_edit, left_out, rewound
+from plt_tui.config.edits import GUARD, UNDO, Edit, last_edit, left_out, rewound, skipped_batches
 from plt_tui.config.hyper import fitted, lr_at, value_at
 from plt_tui.config.knobs import KNOBS, check_edit
-from plt_tui.errors import UsageError
+from plt_tui.errors import StorageError, UsageError
 from plt_tui.protocol.commands import Command, rewind_of
 from plt_tui.protocol.events import Plan
 from plt_tui.training.past import Past
@@ -34,6 +34,8 @@ class Steering:
 
     def set(self, command: Command) -> None:
         """Change a knob from the next step on."""
+        if self._is_repeat(command):
+            return
         trainer = self._trainer
         first = trainer.step + 1
         if first > trainer.target_step:
@@ -50,6 +52,8 @@ class Steering:
 
     def undo(self, command: Command) -> None:
         """Take an edit back from the next step on: the one that the command names, or the last."""
+        if self._is_repeat(command):
+            return
         trainer = self._trainer
         wanted = command.args.get("edit")
         edit = next((edit for edit in trainer.edits if edit.id == wanted), None) if wanted else last_edit(trainer.edits)
@@ -69,7 +73,15 @@ class Steering:
             return
         source = ""
         if wanted < at:
-            landing = self._past.go_back(wanted)
+            by_guard = command.actor == GUARD
+            try:
+                landing = self._past.go_back(wanted, to_start=by_guard or wanted == 0)
+            except StorageError as error:
+                self._refuse(command, str(error))
+                return
+            if by_guard:  # what it left out from there before did not help, and would be trained on again
+                skip += skipped_batches(trainer.edits, landing.step + 1)
+                command = replace(command, args={**command.args, "skip": skip})
             source = f"to the state of step {landing.step} ({landing.source})"
             if landing.step < wanted:
                 source += f", the newest that is kept at or before step {wanted}"
@@ -78,6 +90,15 @@ class Steering:
         trainer.edits += left_out(skip, trainer.step, id=command.id, actor=command.actor)
         self._speaker.answer(command, "applied", trainer.step, source, before=at, after=trainer.step)
         self._tell_plan()
+
+    def _is_repeat(self, command: Command) -> bool:
+        """True, and answered, for one that is in force: its first answer was lost with a process after a checkpoint held it."""
+        edit = next((edit for edit in self._trainer.edits if edit.id == command.id), None)
+        if edit is None:
+            return False
+        args = {**command.args, "edit" if edit.name == UNDO else "value": edit.value}  # as it was applied
+        self._speaker.answer(replace(command, args=args), "applied", edit.step, "in force already")
+        return True
 
     def _apply(self, command: Command, edit: Edit, knob: str) -> None:
         """Put `edit` in force and answer with the value of `knob` before and after."""

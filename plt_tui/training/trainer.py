@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from plt_tui.config.edits import Edit, edits_from, edits_to, skips_update
+from plt_tui.config.edits import Edit, edits_from, edits_to, merged, skips_update
 from plt_tui.config.hyper import lr_at, value_at
 from plt_tui.config.schema import RunConfig
 from plt_tui.data.cursor import EvalWindows, train_batches
@@ -98,6 +98,8 @@ class Trainer:
         self.clock = StepClock(self.ranks.device)
         self.step = 0
         """Completed optimizer steps."""
+        self.began_at = 0
+        """Step of another run's checkpoint that this run began with; 0: it began with its first weights."""
         self.edits: list[Edit] = []
         """What changes the configuration on the way, in the order of application; kept by whoever steers."""
         self.watch = Windows(config.guard)
@@ -329,16 +331,14 @@ class Trainer:
         """Continue from the checkpoint in `folder`. Returns why the continuation is not exact, empty when it is.
 
         What the checkpoint was computed with wins over `edits` up to its step: a hub that died may have lost the last ones.
-        Compares the weights with their hash; `manifest.verify` compares every byte. Raises: StorageError when it is damaged,
-        UsageError when the model has another shape, DataError when the data changed.
+        Raises: StorageError when the weights have another hash, UsageError or DataError when model or data are others.
         """
-        folder = Path(folder)
-        snapshot = checkpoint.read(folder)
-        refuse_mismatch(folder, snapshot.state, self._shape(), self.dataset.fingerprint)
+        snapshot = checkpoint.read(Path(folder))
+        refuse_mismatch(Path(folder), snapshot.state, self._shape(), self.dataset.fingerprint)
         self.restore(snapshot, source=str(folder))
+        self.began_at = int(snapshot.state.get("began_at", 0))  # absent from the first version's checkpoints, as are the edits
         if "edits" in snapshot.state:
-            known = [edit for edit in edits_from(snapshot.state["edits"]) if edit.step <= self.step]
-            self.edits = [*known, *(edit for edit in self.edits if edit.step > self.step)]
+            self.edits = merged(edits_from(snapshot.state["edits"]), self.edits, self.step)
         return inexact_because(snapshot.state["exact_if"], self.config, self.ranks, self.target_step)
 
     def restore(self, snapshot: Snapshot, *, source: str = "memory") -> None:
@@ -382,6 +382,7 @@ class Trainer:
         """What the state of this run belongs to: a process that loads it may be of another one."""
         return {
             "edits": edits_to(self.edits),
+            "began_at": self.began_at,
             "shape": self._shape(),
             "data_fingerprint": self.dataset.fingerprint,
             "tokenizer": self.dataset.tokenizer.to_json(),

@@ -305,7 +305,8 @@ def _outcome(status: CommandStatus, state: RunState) -> str:
     if status.name == "rewind" and status.status == "applied":
         left = [f"steps {it.first} to {it.last} are branch {it.number}" for it in state.branches if it.id == status.id]
         _, skip = rewind_of(status.args)
-        facts = [f"rewound to step {status.step}", *left, *([f"{skip} batches left out"] if skip else []), status.reason]
+        batches = "1 batch" if skip == 1 else f"{skip} batches"
+        facts = [f"rewound to step {status.step}", *left, *([f"{batches} left out"] if skip else []), status.reason]
         return "; ".join(filter(None, facts))
     words = " ".join([status.name, *(f"{name}={value}" for name, value in status.args.items())])
     return f"{words}  {status.status}: {status.reason}" if status.reason else f"{words}  {status.status}"

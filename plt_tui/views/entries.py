@@ -115,6 +115,11 @@ def mode_words(value: Any, mode: object) -> str:
     }.get(str(mode), "")
 
 
+def left_out_words(skip: Any) -> str:
+    """How many batches a rewind left out, to end a sentence with, as plain text; empty for none."""
+    return f", {value_words(skip)} {'batch' if str(skip) == '1' else 'batches'} left out" if skip else ""
+
+
 def value_words(value: Any) -> str:
     """A value of a knob or of a configuration, as plain text."""
     match value:
@@ -161,7 +166,7 @@ def _done(status: CommandStatus, known: Fates, branches: Sequence[Branch]) -> st
             return f"undo: {_change(status, knob_of(status, known))}"
         case "rewind":
             start = "" if status.before is None else f" from step {plain(value_words(status.before))}"
-            skip = f", {plain(value_words(args['skip']))} batches left out" if args.get("skip") else ""
+            skip = plain(left_out_words(args.get("skip")))
             left = next((f"; branch {branch.number} is left" for branch in branches if branch.id == status.id), "")
             return f"**rewind**{start} to step {status.step}{skip}{left}{_own_reason(status)}"
         case "note":

@@ -181,7 +181,7 @@ class RunModel:
         return news
 
     def _keep_evals_until(self, last_step: int) -> None:
-        self.evals = [known for known in self.evals if known.step <= last_step]
+        del self.evals[bisect_right(self.evals, last_step, key=lambda known: known.step) :]
         self.revisions["evals"] += 1
 
     def _remember(self, event: Event) -> None:

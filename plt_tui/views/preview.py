@@ -217,9 +217,8 @@ def left_words(seen: Preview) -> str:
     if before.tokens_left is not None and after.tokens_left is not None:
         parts.append(f"{_told(format_count(before.tokens_left), format_count(after.tokens_left))} tokens")
     if before.eta_s is not None and after.eta_s is not None:
-        parts.append(f"ETA {_told(format_duration(before.eta_s), format_duration(after.eta_s))}")
-        if before.eta_s != after.eta_s:
-            parts[-1] += " at the present tokens/s"
+        etas = format_duration(before.eta_s), format_duration(after.eta_s)
+        parts.append(f"ETA {_told(*etas)}{' at the present tokens/s' if etas[0] != etas[1] else ''}")
     return ", ".join(parts)
 
 

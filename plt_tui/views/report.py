@@ -16,7 +16,18 @@ from urllib.parse import quote
 from plt_tui.config.edits import GUARD, UNDO, Edit, live_edits
 from plt_tui.config.knobs import KNOBS
 from plt_tui.protocol.events import FINAL_PHASES, CommandStatus, End, Event, Failed, Phase, Run, Spike
-from plt_tui.views.entries import Fates, clock, entry, evaluation_words, fates, knob_of, mode_words, value_code, value_words
+from plt_tui.views.entries import (
+    Fates,
+    clock,
+    entry,
+    evaluation_words,
+    fates,
+    knob_of,
+    left_out_words,
+    mode_words,
+    value_code,
+    value_words,
+)
 from plt_tui.views.formats import format_count, format_duration, format_value
 from plt_tui.views.markdown import code, plain, table
 from plt_tui.views.model import RunModel
@@ -222,7 +233,7 @@ def _marks(events: Sequence[Event]) -> Iterator[Mark]:
 
 def _command_mark(status: CommandStatus, known: Fates) -> Iterator[Mark]:
     if status.name == "rewind":
-        skip = f", {value_words(status.args['skip'])} batches left out" if status.args.get("skip") else ""
+        skip = left_out_words(status.args.get("skip"))
         yield Mark(step=status.step, kind="rewind", text=f"back from step {status.before}{skip} ({status.actor})")
     elif status.name in ("set", UNDO):
         what = f"{'undo: ' if status.name == UNDO else ''}{knob_of(status, known)}"

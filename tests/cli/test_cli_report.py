@@ -52,6 +52,14 @@ def test_the_log_and_the_curves_are_written_and_named(runs: Path, capsys: pytest
     assert sorted(path.name for path in Path().iterdir()) == ["report.md", "report.svg"]
 
 
+@pytest.mark.parametrize("output", [".", "..", "/"])
+def test_a_folder_is_no_file_to_write(runs: Path, output: str) -> None:
+    """The error names a file in it, and nothing is written."""
+    with pytest.raises(UsageError, match=r"this is a folder; give the name of a file, such as .*report\.md"):
+        report("a", Path(output), directory=runs)
+    assert list(Path().iterdir()) == []
+
+
 def test_the_files_have_the_name_that_was_given(runs: Path) -> None:
     """The curves lie beside the log."""
     Path("logs").mkdir()

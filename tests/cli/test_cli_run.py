@@ -11,11 +11,26 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from plt_tui.cli import run as run_module
-from plt_tui.cli.run import _assignments, _fresh, _hold, _known_name, _load, _Request, _resume_mode, _take, _with_origins
+from plt_tui.cli.run import (
+    _assignments,
+    _fresh,
+    _hold,
+    _known_name,
+    _load,
+    _refuse_other_line,
+    _Request,
+    _resume_mode,
+    _take,
+    _with_origins,
+)
 from plt_tui.config.load import from_toml, resolve, to_toml
 from plt_tui.config.sources import OPTIONS, options_layer
 from plt_tui.control.folder import RunFolder
+from plt_tui.control.record import Recorder
 from plt_tui.errors import DataError, PltTuiError, RunInUse, StorageError, UsageError
+from plt_tui.protocol.events import Checkpoint, Run
+from tests.control.fake_reruns import checkpoint
+from tests.control.said import rewind
 
 
 @pytest.fixture(autouse=True)
@@ -258,3 +273,28 @@ def test_a_folder_of_checkpoints_that_cannot_be_made_is_a_sentence(tmp_path: Pat
     (tmp_path / "saved").write_text("")
     with pytest.raises(StorageError, match="choose another --checkpoint-dir"):
         held(RunFolder(tmp_path / "a"), f"checkpoint.dir={tmp_path / 'saved'}")
+
+
+def test_a_run_goes_on_from_its_own_line_only(tmp_path: Path) -> None:
+    """A checkpoint of a branch or of another run has another past than the record: it is refused with the way to use it."""
+    folder = make_run(tmp_path / "runs", "a")
+    root, elsewhere = folder.checkpoints, tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    own, left = checkpoint(root, 100, "of the line"), checkpoint(root, 200, "of a branch")
+    left = left.rename(left.with_name(f"{left.name}.aside-1"))
+    copied, foreign = checkpoint(elsewhere, 100, "of the line"), checkpoint(elsewhere, 200, "of another run")
+    recorder = Recorder(folder, 0, lambda problem: None)
+    for event in (
+        Run(name="a", dir="", world_size=1, params=1, target_step=300),
+        Checkpoint(step=100, path="own", weights_sha256="of the line"),
+        Checkpoint(step=200, path="left", weights_sha256="of a branch"),
+        rewind(150, before=250),
+    ):
+        recorder.record(event)
+    recorder.close()
+    for fits in (own, copied):
+        _refuse_other_line(folder, root, str(fits))
+    for other in (left, foreign):
+        with pytest.raises(UsageError, match=r"of a branch, or of another run\); begin a new run with its weights"):
+            _refuse_other_line(folder, root, str(other))
+    _refuse_other_line(RunFolder(tmp_path / "runs" / "new"), tmp_path / "none", str(left))  # no past to contradict

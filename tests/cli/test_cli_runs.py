@@ -128,7 +128,7 @@ def test_show_lists_branches_and_spikes_with_the_command_that_shows_a_batch(
         ["1: steps 13 to 20, left by me\\x1b[2J, 3 batches left out instead"]
     ]
     said = [text[0] for key, *text in lines if key == "spikes"]
-    assert said[0] == "3 earlier ones, in journal.jsonl"
+    assert said[0] == "earlier: 3, in journal.jsonl"
     assert [text.rpartition("; ")[2] for text in said[1:]] == [
         *(f"plt-tui show done --batch {number}" for number in range(5, 12)),
         *(f"plt-tui show done --batch {number} --branch 1" for number in (14, 18)),

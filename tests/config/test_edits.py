@@ -18,6 +18,7 @@ from plt_tui.config.edits import (
     last_guard_step,
     left_out,
     live_edits,
+    merged,
     rewound,
     skipped_batches,
     skips_update,
@@ -69,3 +70,11 @@ def test_edits_survive_a_file(values: list[tuple[int, float]]) -> None:
     """Written as JSON and read back they are the same, float bits included."""
     edits = [Edit(id=str(n), step=step, name="lr", value=value, mode="scale") for n, (step, value) in enumerate(values)]
     assert edits_from(json.loads(json.dumps(edits_to(edits)))) == edits
+
+
+def test_a_line_goes_on_with_its_edits_in_the_order_of_application() -> None:
+    """After a crash an edit can be made before one that lies ahead: which of them wins must not change at the next start."""
+    ahead, later = _edit(120, id="ahead"), _edit(101, id="later")
+    assert merged([ahead, later], [ahead, later], 110) == [ahead, later]
+    lost, false = _edit(105, id="lost"), _edit(103, id="false")
+    assert merged([ahead, later, lost], [ahead, false, later], 110) == [ahead, later, lost]

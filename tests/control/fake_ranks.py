@@ -148,6 +148,15 @@ def trains_on_from_its_saves(spec: RankSpec, link: RankEnd) -> int:
     return _play(spec, link, FOREVER, start=start)
 
 
+def crashes_as_it_leaves(spec: RankSpec, link: RankEnd) -> int:
+    """Train until told to stop; rank 1 is then gone by a signal instead of saying that it is done."""
+    if spec.rank == 0:
+        return _play(spec, link, FOREVER)
+    _follow(spec)
+    os.kill(os.getpid(), signal.SIGKILL)
+    return 0
+
+
 def raises_once(spec: RankSpec, link: RankEnd) -> int:
     """Raise at step 5 of the first attempt, reach the target in the second."""
     return _play(

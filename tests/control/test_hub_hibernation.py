@@ -14,7 +14,7 @@ from plt_tui.control.record import Recorder, read_feed
 from plt_tui.errors import EXIT_SIGTERM, UsageError
 from plt_tui.protocol import commands
 from plt_tui.protocol.commands import new_command
-from plt_tui.protocol.events import CommandStatus, Run, Spike
+from plt_tui.protocol.events import CommandStatus, Failed, Run, Spike
 from tests.control.hubs import (
     asked,
     end_of,
@@ -26,6 +26,7 @@ from tests.control.hubs import (
     rank_pid,
     running,
     said,
+    status_of,
     until,
 )
 
@@ -109,6 +110,80 @@ def test_a_resume_that_comes_while_the_ranks_leave_is_not_lost(hub_folder: RunFo
 
     play(scenario())
     assert phases(hub).count("hibernated") == 1
+
+
+def test_what_came_too_late_for_the_ranks_is_answered_when_they_are_gone(hub_folder: RunFolder) -> None:
+    """A second hibernation must not wait for the resume, which it would put back to sleep; nobody waits for an answer."""
+    hub = new_hub(hub_folder, ENTRY)
+
+    async def scenario() -> None:
+        async with running(hub):
+            await until(is_training(hub))
+            await asked(hub, "hibernate")
+            late = [new_command("hibernate"), new_command("set", {"name": "lr", "value": 1}), new_command("resume")]
+            for command in late:
+                await hub.submit(command)  # the ranks take nothing any more
+            await until(lambda: status_of(hub, late[2]) == "applied")
+            assert [status_of(hub, command) for command in late] == ["refused", "refused", "applied"]
+            assert "resume it first" in next(one.reason for one in hub.feed.state.commands if one.id == late[0].id)
+
+    play(scenario())
+    assert phases(hub).count("hibernated") == 1
+
+
+def test_a_stop_that_comes_while_the_ranks_leave_ends_the_run(hub_folder: RunFolder) -> None:
+    """Whoever wanted it to sleep and then to stop does not find it asleep."""
+    hub = new_hub(hub_folder, ENTRY)
+
+    async def scenario() -> None:
+        async with running(hub) as session:
+            await until(is_training(hub))
+            kill = hub._attempt.kill
+
+            async def killed_after_a_stop() -> None:
+                await hub.submit(new_command("stop"))
+                await kill()
+
+            hub._attempt.kill = killed_after_a_stop  # type: ignore[method-assign]
+            await asked(hub, "hibernate")
+            assert await session == EXIT_SIGTERM
+
+    play(scenario())
+    assert "hibernated" not in phases(hub)
+    assert end_of(hub).phase == "stopped"
+
+
+def test_a_rank_that_stumbles_on_its_way_out_does_not_undo_a_hibernation(hub_folder: RunFolder) -> None:
+    """Its step is saved and its command answered: the run sleeps, and is not started again behind somebody's back."""
+    hub = new_hub(hub_folder, "crashes_as_it_leaves")
+
+    async def scenario() -> None:
+        async with running(hub):
+            await until(is_training(hub))
+            await asked(hub, "hibernate")
+            await until(lambda: hub.feed.state.phase == "hibernated")
+
+    play(scenario())
+    assert "restarting" not in phases(hub)
+    assert len(said(hub, Failed)) == 1
+
+
+def test_a_start_after_a_rewind_does_not_ask_for_the_checkpoint_that_it_left(hub_folder: RunFolder) -> None:
+    """The one that a person chose was set aside by the rewind: the newest of the line is what counts then."""
+    hub = new_hub(hub_folder, "trains_on", resume="chosen", resume_step=30)
+
+    async def scenario() -> None:
+        async with running(hub):
+            await until(lambda: hub.feed.state.step > 40)
+            await asked(hub, "rewind", step=35)
+            os.kill(rank_pid(hub, 1), signal.SIGKILL)
+            await until(lambda: len(said(hub, Run)) == 2 and hub.feed.state.step > 20)
+            await asked(hub, "rewind", step=10)
+            os.kill(rank_pid(hub, 1), signal.SIGKILL)
+            await until(lambda: len(said(hub, Run)) == 3)
+
+    play(scenario())
+    assert [run.resumed_from for run in said(hub, Run)] == ["chosen", "chosen", "auto"]
 
 
 def test_a_rewind_is_known_to_the_ranks_of_the_next_start(hub_folder: RunFolder) -> None:

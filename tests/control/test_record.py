@@ -162,6 +162,30 @@ def test_the_record_folds_to_the_state_that_the_hub_had(
     assert read.last_seq == live.last_seq == len(said)
 
 
+def test_no_step_of_a_live_run_is_read_without_the_edit_that_it_was_computed_under(
+    folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An edit and a step come while the journal is read: both or none are there, or a replay would find other bits."""
+    read, values = record_module._read, {"name": "lr", "value": 0.5}
+    edit = CommandStatus(id="s", name="set", args=values, actor="me", status="applied", step=2)
+    with recorder(folder) as opened:
+        for event in (RUN, step(1)):
+            opened.record(event)
+
+        def read_and_go_on(path: Path) -> Iterator[Event]:
+            yield from read(path)
+            if path == folder.journal:
+                for event in (edit, step(2)):
+                    opened.record(event)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(record_module, "_read", read_and_go_on)
+            feed = read_feed(folder)
+        assert (list(feed.history.columns["step"]), feed.state.edits) == ([1], ())
+        later = read_feed(folder)
+    assert (list(later.history.columns["step"]), len(later.state.edits)) == ([1, 2], 1)
+
+
 @pytest.mark.parametrize(
     "piece", [b"{", b'{"kind":"phase","phase":"runn', b"\x00" * 100, b"x" * 300_000], ids=["brace", "half", "zeros", "long"]
 )

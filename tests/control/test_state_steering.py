@@ -208,3 +208,23 @@ def test_a_hibernated_run_is_not_over() -> None:
     """Its hub waits; nobody may take its folder."""
     state = folded(RUN, Phase(phase="hibernated", reason="by ana"))
     assert (state.phase, state.reason, state.is_over, state.end) == ("hibernated", "by ana", False, None)
+
+
+def test_what_was_computed_once_is_known_until_a_rewind() -> None:
+    """However often ranks begin again behind it; what a rewind leaves is known of its branch only."""
+    again = folded(RUN, step(20), replace(RUN, start_step=4), step(5), replace(RUN, start_step=4))
+    assert (again.step, again.known_step) == (4, 20)
+    assert folded(RUN, step(20), rewind(4, 20), step(5)).known_step == 5
+
+
+def test_another_batch_keeps_the_tokens_per_second() -> None:
+    """The time that is left follows the new batch at once, not after some steps."""
+    run = replace(RUN, tokens_per_step=100, target_step=10)
+    state = folded(run, *(replace(step(number), time=1000.0 + number) for number in (1, 2, 3)))
+    assert state.eta_s == pytest.approx(7.0)
+    halved = folded(
+        *[run],
+        *(replace(step(number), time=1000.0 + number) for number in (1, 2, 3)),
+        Plan(step=4, target_step=17, tokens_per_step=50, steps_per_epoch=1.0),
+    )
+    assert halved.eta_s == pytest.approx(7.0)

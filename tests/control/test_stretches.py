@@ -114,15 +114,15 @@ def test_the_steps_of_the_metrics_say_where_the_line_ends() -> None:
 
 
 def test_a_branch_is_the_line_as_it_was_before_it_was_left() -> None:
-    """With its steps, sessions and edits; rewinds that left nothing are not counted."""
+    """With its steps, sessions and edits; rewinds that left nothing are not counted and drop no edit made before them."""
     events = [session(), lr(3), rewind(2, 2, skip=1), lr(7), rewind(5, 12), session(8, *OTHER), rewind(4, 9), lr(6)]
     first, second, now = (stretches(events, branch, last=30) for branch in (1, 2, 0))
     assert spans(first) == [(1, 12, 3e-3, 2)]
-    assert [edit.id for edit in first.edits] == ["r2", "e7"]
+    assert [edit.id for edit in first.edits] == ["e3", "r2", "e7"]
     assert spans(second) == [(1, 8, 3e-3, 2), (9, 9, 1e-3, 2)]
-    assert [edit.id for edit in second.edits] == ["r2"]
+    assert [edit.id for edit in second.edits] == ["e3", "r2"]
     assert spans(now) == [(1, 4, 3e-3, 2), (5, 30, 1e-3, 2)]
-    assert [(edit.id, edit.name, edit.step) for edit in now.edits] == [("r2", "skip", 3), ("e6", "lr", 6)]
+    assert [(edit.id, edit.name, edit.step) for edit in now.edits] == [("e3", "lr", 3), ("r2", "skip", 3), ("e6", "lr", 6)]
 
 
 def test_an_unknown_branch_is_refused() -> None:

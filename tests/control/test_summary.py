@@ -7,10 +7,10 @@ from typing import Any
 
 from plt_tui.control.state import MAX_SPIKES, RunState, apply
 from plt_tui.control.summary import json_ready, summary
-from plt_tui.protocol.events import Alert, Checkpoint, End, Eval, Event, Phase, RankStatus, Run, Spike, Step
+from plt_tui.protocol.events import Alert, Checkpoint, End, Eval, Event, Phase, Plan, RankStatus, Run, Spike, Step
 from tests.control.said import rewind
 
-RUN = Run(time=1.0, name="demo", dir="d", world_size=2, params=7, target_step=10, steps_per_epoch=4.0, device="cpu")
+RUN = Run(time=1.0, name="demo", dir="d", world_size=2, params=7, target_step=10, train_tokens=128, device="cpu")
 STEP = Step(time=2.0, step=2, loss=float("nan"), lr=0.1, grad_norm=1.0, tokens=64, tokens_per_s=9.0, step_ms=1.0)
 CONTRACT = {"name", "state", "step", "world_size", "ranks", "last", "weights_sha256"}
 
@@ -47,6 +47,13 @@ def test_a_live_run_in_numbers() -> None:
     assert (facts["state"], facts["epoch"], facts["accuracy"], facts["exit_code"]) == ("running", 0.5, 0.5, None)
     assert facts["alerts"] == [{"topic": "disk", "level": "warning", "text": "nearly full"}]
     json.dumps(facts, allow_nan=False)
+
+
+def test_the_epoch_counts_what_was_trained_on_not_the_steps() -> None:
+    """A larger batch from step 2 on makes no passes of the steps before it; before the first step nothing is known."""
+    plan = Plan(step=2, target_step=10, tokens_per_step=64, steps_per_epoch=2.0)
+    assert folded(RUN)["epoch"] is None
+    assert folded(RUN, STEP)["epoch"] == folded(RUN, STEP, plan)["epoch"] == 0.5
 
 
 def test_the_weights_are_those_of_now() -> None:

@@ -65,7 +65,7 @@ async def test_the_stream_is_that_of_the_socket(hub: FakeHub) -> None:
 
 
 async def test_a_rewind_is_streamed_with_what_it_left(hub: FakeHub) -> None:
-    """The guard's finding, the line up to the rewind again, the branch, the rewind."""
+    """The guard's finding, the branch, the rewind; the rows of the line that still hold do not come again."""
     hub.begin()
     hub.train(1, 3)
     async with served(hub) as server, stream(server) as connection:
@@ -75,8 +75,8 @@ async def test_a_rewind_is_streamed_with_what_it_left(hub: FakeHub) -> None:
         said = await hear(connection)
         assert (said["kind"], said["what"], said["act"]) == ("spike", "grad_norm", "rewind")
         hub.feed.publish(rewind(1, 3))
-        line, left, command = [await hear(connection) for _ in range(3)]
-        assert [(block["count"], block["branch"]) for block in (line, left)] == [(1, 0), (2, 1)]
+        left, command = [await hear(connection) for _ in range(2)]
+        assert (left["kind"], left["count"], left["branch"]) == ("steps", 2, 1)
         assert (command["kind"], command["step"], command["before"]) == ("command", 1, 3)
 
 

@@ -116,7 +116,7 @@ def poison(trainer: Trainer, step: int, monkeypatch: pytest.MonkeyPatch, *, time
 
 def ask(verb: str, /, **args: object) -> Command:
     """A command of somebody."""
-    return Command(id=f"{verb} {sorted(args)}", name=verb, args=args, actor="ana")
+    return Command(id=f"{verb} {args}", name=verb, args=args, actor="ana")
 
 
 def steps_of(events: Sequence[Event]) -> list[int]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from plt_tui.config.edits import Edit
 from plt_tui.data.prepare import Dataset
 from plt_tui.errors import NonFiniteLoss
 from plt_tui.protocol.events import Checkpoint, CheckpointFailed, CommandStatus, Spike, Step
@@ -99,6 +100,20 @@ def test_what_the_guard_does_about_spikes_replays(dataset: Dataset, tmp_path: Pa
     assert again == weights
 
 
+def test_going_around_the_same_place_again_leaves_more_out(
+    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What did not help the first time is not trained on again: the batches that are left out add up."""
+    play = Play(dataset, tmp_path, {}, *RECENT, "guard.non_finite=rewind", "guard.back=2", "guard.leave_out=3")
+    poison(play.trainer, 6, monkeypatch, times=3)
+    weights = play.run().weights_sha256
+    rewinds = [status for status in play.link.of(CommandStatus) if (status.name, status.status) == ("rewind", "applied")]
+    assert [(status.step, status.args["skip"]) for status in rewinds] == [(4, 3), (4, 6), (4, 9)]
+    assert play.trainer.place.sample_index == (12 + 9) * 4
+    assert folded_edits(play.link.said) == play.trainer.edits
+    assert computed_again(dataset, play.trainer.edits, 12)[1] == weights
+
+
 def test_a_spike_within_the_cool_down_only_warns(dataset: Dataset, tmp_path: Path) -> None:
     """One act, then warnings."""
     play = Play(dataset, tmp_path, {}, *JUMPY, "guard.spike=lower", "guard.cooldown=100")
@@ -177,3 +192,16 @@ def test_a_run_that_cannot_be_saved_does_not_hibernate(dataset: Dataset, tmp_pat
     play.run()
     assert [(name, status) for name, status, _ in play.link.answers()] == [("hibernate", "refused"), ("stop", "applied")]
     assert play.trainer.step == 8
+
+
+@pytest.mark.parametrize("holds_the_act", [True, False])
+def test_a_known_step_that_is_no_number_is_survived_even_if_the_act_was_lost(
+    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, holds_the_act: bool
+) -> None:
+    """A crash between the record of a step and that of the act: the policy holds again, and does not where it has acted."""
+    play = Play(dataset, tmp_path, {}, "guard.non_finite=lower", known_step=8)
+    if holds_the_act:
+        play.trainer.edits.append(Edit(id="guard-6-1-skip_update", step=6, name="skip_update", value="", actor="guard"))
+    poison(play.trainer, 6, monkeypatch)
+    play.run()
+    assert acts(play) == ([] if holds_the_act else [("skip_update", "guard", 6), ("set", "guard", 7)])

@@ -134,3 +134,11 @@ def test_a_failed_step_does_not_take_along_the_save_of_a_good_one(
     with pytest.raises(NonFiniteLoss):
         play.run()
     assert verify(play.root / "step-00000003").step == 3
+
+
+def test_a_hibernation_leaves_the_resume_behind_it_to_the_hub(dataset: Dataset, tmp_path: Path) -> None:
+    """Who wakes the run is not told that it is asleep; all else that came with it is refused with the way back."""
+    play = Play(dataset, tmp_path, {5: [ask("hibernate"), ask("eval"), ask("resume")]})
+    play.run()
+    assert sorted(play.link.answers()) == [("eval", "refused", 5), ("hibernate", "applied", 5)]
+    assert "resume it first" in next(one.reason for one in play.link.of(CommandStatus) if one.status == "refused")

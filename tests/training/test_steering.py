@@ -60,8 +60,8 @@ def test_a_rewind_with_a_skip_leaves_the_batches_out(dataset: Dataset, tmp_path:
         (("checkpoint.recent=0", "checkpoint.every=3"), 7, 6, "step-00000006"),
         (("checkpoint.recent_every=4", "checkpoint.every=3"), 7, 6, "step-00000006"),
         (("checkpoint.recent_every=5", "checkpoint.every=3"), 5, 5, "memory"),
-        (("checkpoint.recent=0",), 7, 0, "the start"),
-        (("checkpoint.recent_every=2", "checkpoint.recent=1"), 5, 0, "the start"),
+        (("checkpoint.recent=0",), 0, 0, "the start"),
+        (("checkpoint.recent_every=2", "checkpoint.recent=1"), 0, 0, "the start"),
     ],
 )
 def test_a_rewind_lands_on_the_newest_kept_state(
@@ -74,6 +74,15 @@ def test_a_rewind_lands_on_the_newest_kept_state(
     assert (status.step, f"({source})" in status.reason) == (landed, True)
     assert ("newest that is kept" in status.reason) == (landed != wanted)
     assert weights == Play(dataset, tmp_path / "b", {}).run().weights_sha256
+
+
+def test_a_person_loses_no_more_than_was_asked_for(dataset: Dataset, tmp_path: Path) -> None:
+    """Where nothing but the start is kept before the step, the run does not begin anew unasked."""
+    play = Play(dataset, tmp_path, {7: [ask("rewind", step=5)]}, "checkpoint.recent=0")
+    play.run()
+    (refused,) = [status for status in play.link.of(CommandStatus) if status.status == "refused"]
+    assert refused.reason == "no state at or before step 5 is kept but the start; rewind 0 begins anew"
+    assert len(play.link.of(Step)) == 12
 
 
 def test_a_rewind_sets_later_checkpoints_aside(dataset: Dataset, tmp_path: Path) -> None:
@@ -136,7 +145,7 @@ def test_a_rewind_drops_later_edits_and_keeps_earlier_ones(dataset: Dataset, tmp
 
 def test_what_is_kept_in_memory_fits_its_budget(dataset: Dataset, tmp_path: Path) -> None:
     """Too large a state is not kept at all, and nothing is copied for it; else the cost is told."""
-    play = Play(dataset, tmp_path / "a", {}, "checkpoint.recent_every=2")
+    play = Play(dataset, tmp_path / "a", {}, "checkpoint.recent_every=2", "checkpoint.recent=4")
     play.run()
     newest = play.link.of(Recent)[-1]
     assert newest.steps == [4, 6, 8, 10]
@@ -278,7 +287,7 @@ def test_a_checkpoint_knows_the_edits_that_it_was_computed_with(dataset: Dataset
     resumed = Trainer(tiny(*QUIET), dataset=dataset)
     resumed.edits = [false, later]
     resumed.load_checkpoint(play.root / "step-00000006")
-    assert [edit.name for edit in resumed.edits] == ["grad_clip", "weight_decay"]
+    assert {(edit.name, edit.step) for edit in resumed.edits} == {("grad_clip", 3), ("weight_decay", 9)}
 
 
 def test_dropout_is_keyed_by_the_step(dataset: Dataset, tmp_path: Path) -> None:
@@ -288,3 +297,13 @@ def test_dropout_is_keyed_by_the_step(dataset: Dataset, tmp_path: Path) -> None:
     steps = play.link.of(Step)
     assert [step.loss for step in steps[4:7]] == [step.loss for step in steps[7:10]]
     assert stream_seed(1337, "dropout", 0, 4, 0) != stream_seed(1337, "dropout", 0, 5, 0)
+
+
+def test_a_repeat_of_an_edit_is_answered_and_does_nothing(dataset: Dataset, tmp_path: Path) -> None:
+    """A start of the ranks is given what was not answered before it, which a checkpoint may hold already."""
+    halved, taken_back = ask("set", name="lr", value=0.5, mode="scale"), ask("undo")
+    play = Play(dataset, tmp_path, {3: [halved], 5: [halved], 7: [taken_back], 8: [taken_back]})
+    play.run()
+    assert [(edit.name, edit.step) for edit in play.trainer.edits] == [("lr", 4), ("undo", 8)]
+    assert play.link.answers() == [("set", "applied", 4)] * 2 + [("undo", "applied", 8)] * 2
+    assert folded_edits(play.link.said) == play.trainer.edits

@@ -64,6 +64,7 @@ def said(events: list[Event]) -> list[str]:
             {"id": "r1", "args": {"step": 10, "skip": 5}, "before": 30},
             "**rewind** from step 30 to step 10, 5 batches left out; branch 3 is left",
         ),
+        ("rewind", {"args": {"step": 10, "skip": 1}}, "**rewind** to step 10, 1 batch left out"),
         ("rewind", {"args": {"step": 10}, "before": 10}, "**rewind** from step 10 to step 10"),
         ("skip_update", {"reason": "loss is nan"}, "the update of this step is left out: loss is nan"),
         ("note", {"args": {"text": "better *now*\nyes"}}, "note: better \\*now\\*<br>yes"),

@@ -123,6 +123,7 @@ def test_the_global_batch_is_kept_or_changed_and_it_says_which(args: tuple[Any, 
             "400 steps left, 819k -> 410k tokens, ETA 1m 00s -> 30s at the present tokens/s",
         ),
         (("batch_size", 4), BY_TOKENS, "400 -> 800 steps left (the run ends by tokens), 819k tokens, ETA 1m 00s"),
+        (("accumulate", 3), BY_TOKENS, "400 -> 134 steps left (the run ends by tokens), 819k -> 823k tokens, ETA 1m 00s"),
         (("batch_size", 4, "keep"), BY_TOKENS, "400 steps left, 819k tokens, ETA 1m 00s"),
     ],
 )

@@ -156,7 +156,9 @@ def _new_value(status: CommandStatus, change: str) -> str:
         other = sequences // status.before  # of the same global batch
         batch_size, accumulate = (status.before, other) if args.get("name") == "batch_size" else (other, status.before)
         return f"batch size {batch_size} → {value[0]}, accumulate {accumulate} → {value[1]}, same global batch"
-    return f"{knob_words(args.get('name'))} {change}" if change else asked(status.name, args)
+    if args.get("mode") == "replan" or not change:  # a replanned rate leaves from the present one: no change yet
+        return asked(status.name, args)
+    return f"{knob_words(args.get('name'))} {change}"
 
 
 def rewound_words(status: CommandStatus) -> str:
@@ -185,6 +187,15 @@ def spike_words(spike: Spike) -> str:
     return ", ".join([*parts, _SPIKE_ACTS[spike.act]] if spike.act != "warn" else parts)
 
 
+def _spike_story(spike: Spike) -> str:
+    """The guard's own words, which tell value and deviation, behind what it did; in short where it gave none."""
+    if not spike.reason:
+        return spike_words(spike)
+    parts = ["spike"] if math.isfinite(spike.value) else []
+    parts += [_SPIKE_ACTS[spike.act]] if spike.act != "warn" else []
+    return ": ".join([*([", ".join(parts)] if parts else []), one_line(spike.reason)])
+
+
 def life_words(happening: Happening) -> str:
     """The life of a command so far: "requested → agreed → in force at step 312"."""
     event = happening.event
@@ -211,8 +222,7 @@ def story_words(event: Event) -> Word:
                 "∘", f"evaluated at step {event.step}: loss {event.loss:.4f}, perplexity {event.perplexity:.2f}", "normal"
             )
         case Spike():
-            reason = f" ({one_line(event.reason)})" if event.reason else ""
-            return Word("!", f"step {event.step}: {spike_words(event)}{reason}", "warning")
+            return Word("!", f"step {event.step}: {_spike_story(event)}", "warning")
         case Run():
             start = f"resumed from {event.resumed_from}" if event.resumed_from else "began"
             return Word("▸", f"session {start} at step {event.start_step} with {ranks_words(event.world_size)}", "accent")

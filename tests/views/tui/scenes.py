@@ -24,6 +24,8 @@ from plt_tui.protocol.events import (
 
 SPIKED_AT, BACK_AT = 523, 400
 SKIP = 30
+FAR_OUT = "loss 8.21 is 9.3 standard deviations above the mean 1.58 of 128 steps"
+"""As the guard says it."""
 
 
 def sky(first: int, last: int) -> list[Step]:
@@ -55,7 +57,7 @@ def rewound(last: int = 600) -> list[Event]:
     """A run whose guard has gone back from a spike, and which is past it now, 0.15 s a step."""
     branch = sky(BACK_AT + 1, SPIKED_AT)
     spike = Spike(
-        time=fakes.at(SPIKED_AT), step=SPIKED_AT, what="loss", value=branch[-1].loss, z=9.3, act="rewind", reason="limit 6 z"
+        time=fakes.at(SPIKED_AT), step=SPIKED_AT, what="loss", value=branch[-1].loss, z=9.3, act="rewind", reason=FAR_OUT
     )
     *asked, applied = rewind("g1", BACK_AT, SPIKED_AT, skip=SKIP, actor="guard")
     again = fakes.steps(BACK_AT + 1, last, seed=5)

@@ -1,5 +1,6 @@
 """The dialogs: learning rate, hyperparameters, note, leave, help, palette."""
 
+import re
 from typing import Any
 
 import fakes
@@ -8,6 +9,7 @@ from driving import COMPACT, WIDE, driven, run_screen, screen_text, until, until
 
 from plt_tui.config.knobs import KNOBS
 from plt_tui.protocol.events import End
+from plt_tui.views.formats import format_value
 from plt_tui.views.tui.chart.line_chart import LineChart
 from plt_tui.views.tui.screens.leave import LeaveChoice
 from plt_tui.views.tui.words import knob_words
@@ -53,6 +55,17 @@ async def test_the_rate_dialog_draws_the_schedule_before_enter(size: tuple[int, 
         chart = pilot.app.screen.query_one(LineChart)
         assert chart.region.height >= 8
         assert source.sent == []
+
+
+async def test_the_rate_dialog_follows_the_run() -> None:
+    """The run goes on while one thinks: step, rate and what is left are those of now."""
+    async with driven(fakes.training()) as (pilot, source):
+        await pilot.press("l", "down")
+        await until_seen(pilot, "from step 601 on")
+        source.feed(*fakes.steps(601, 620))
+        await until_seen(pilot, "from step 621 on")
+        await until_seen(pilot, "380 steps left")
+        assert f"now {format_value(run_screen(pilot.app).session.model.state.last_step.lr)};" in screen_text(pilot.app)
 
 
 async def test_a_rate_out_of_range_is_named_as_one_types_and_not_sent() -> None:
@@ -129,6 +142,17 @@ async def test_the_sheet_tells_the_effect_before_enter(size: tuple[int, int]) ->
         for words in ("global batch kept: 16 sequences, 2,048 tokens", "400 steps left, 819k tokens, ETA 1m 00s", "esc back"):
             assert words in text
         assert source.sent == []
+
+
+async def test_the_sheet_follows_the_run() -> None:
+    """The run goes on while one thinks: step, what is left and the values in force are those of now."""
+    async with driven(fakes.training()) as (pilot, source):
+        await pilot.press("e", *["down"] * list(KNOBS).index("batch_size"), "enter", "4")
+        await until_seen(pilot, "from step 601 on")
+        source.feed(*fakes.steps(601, 620), *fakes.command("c1", "set", {"name": "grad_clip", "value": 0.25}, 620))
+        await until_seen(pilot, "batch_size 8 → 4 from step 621 on")
+        await until_seen(pilot, "380 steps left")
+        await until(pilot, lambda: re.search(r"grad clip +0\.25 ", screen_text(pilot.app)))
 
 
 async def test_without_a_configuration_the_sheet_still_checks_ranges() -> None:

@@ -1,7 +1,7 @@
 """The pure parts of the UI: layout, wording, meters, gauges, learning-rate entry."""
 
 from dataclasses import replace
-from typing import get_args
+from typing import Any, get_args
 
 import fakes
 import numpy as np
@@ -117,6 +117,10 @@ BACK = {"step": 412, "skip": 30}
         ),
         (status("set", KEPT, "agreed"), "batch size = 4, accumulate = 2, same global batch agreed by all ranks …"),
         (status("set", WEIGHTS, "applied", 9), "weights = 3,1 in force at step 9"),
+        (
+            status("set", {"name": "lr", "value": 1e-4, "mode": "replan"}, "applied", 9, "0.001 -> 0.001", 0.001),
+            "learning rate replanned to end at 0.0001 in force at step 9",
+        ),
         (status("rewind", BACK, "requested"), "rewind to step 412, leaving out 30 batches requested …"),
         (
             status("rewind", BACK, "applied", 400, "to the state of step 400 (memory)", 523),
@@ -148,6 +152,21 @@ def test_spikes_are_told_in_short(spike: Spike, words: str) -> None:
     assert spike_words(spike) == words
     assert story_words(spike).text == f"step 9: {words}"
     assert story_words(spike).tone == "warning"
+
+
+@pytest.mark.parametrize(
+    ("value", "act", "reason", "words"),
+    [
+        (8.21, "warn", scenes.FAR_OUT, f"spike: {scenes.FAR_OUT}"),
+        (8.21, "rewind", scenes.FAR_OUT, f"spike, rewound: {scenes.FAR_OUT}"),
+        (8.21, "warn", f"{scenes.FAR_OUT};\nonly a warning", f"spike: {scenes.FAR_OUT}; only a warning"),
+        (float("nan"), "skip", "loss is nan", "update left out: loss is nan"),
+    ],
+)
+def test_the_story_gives_the_guards_reason_and_tells_nothing_twice(value: float, act: Any, reason: str, words: str) -> None:
+    """The reason has value and deviation in it already."""
+    spike = Spike(step=9, what="loss", value=value, z=9.3, act=act, reason=reason)
+    assert story_words(spike).text == f"step 9: {words}"
 
 
 def test_every_phase_has_a_word_and_a_glyph_of_its_own() -> None:

@@ -47,7 +47,8 @@ def _outcome(session: RunSession, tail_lines: int) -> list[Content]:
     state, name = session.model.state, session.name
     resume = f"plt-tui run --resume auto --name {name}"
     if not state.is_over:
-        asleep = [_next("hibernated; p brings it back, and so does", f"plt-tui ctl {name} resume")]
+        way_back = "to bring it back" if session.is_readonly else "p brings it back, and so does"
+        asleep = [_next(f"hibernated; {way_back}", f"plt-tui ctl {name} resume")]
         lost = [Content.styled(f"✖ {session.trouble}", f"bold {STYLES['bad']}")]
         return lost if session.trouble else asleep if state.phase == "hibernated" else []
     if state.phase == "finished":

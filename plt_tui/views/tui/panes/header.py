@@ -65,7 +65,7 @@ def _progress(state: RunState) -> Content:
     parts = [("step ", STYLES["muted"]), (f"{state.step:,}", "bold"), (f" / {state.run.target_step:,}", STYLES["muted"])]
     parts.append((f"  {share:.1%}", "bold"))
     if not state.is_over:
-        eta = "–" if state.eta_s is None or state.phase in ("paused", "hibernated") else format_duration(state.eta_s)
+        eta = format_duration(state.eta_s) if state.eta_s is not None and state.phase == "running" else "–"
         parts += [("  ETA ", STYLES["muted"]), (eta, "bold")]
     return Content.assemble(*parts)
 

@@ -15,6 +15,9 @@ from textual.widgets import Static
 
 ResultT = TypeVar("ResultT")
 
+FOLLOW_S = 0.5
+"""How often a dialog looks at the run again, which goes on while one thinks."""
+
 
 class Box(Vertical):
     """The frame of a dialog."""

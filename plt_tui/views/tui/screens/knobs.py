@@ -1,10 +1,11 @@
 """The hyperparameter sheet: every knob with its value in force, and one line to change one of them.
 
-What a value would do is told while it is typed. Sends nothing.
+What a value would do is told while it is typed, and follows the run, because the run goes on. Sends nothing.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from textual import on
@@ -21,7 +22,7 @@ from plt_tui.errors import UsageError
 from plt_tui.protocol.text import safe_line
 from plt_tui.views.formats import format_value
 from plt_tui.views.preview import batch_words, change_words, left_words, preview, set_edit, value_words
-from plt_tui.views.tui.screens.dialog import Box, Dialog, plain
+from plt_tui.views.tui.screens.dialog import FOLLOW_S, Box, Dialog, plain
 from plt_tui.views.tui.words import STYLES, knob_words
 
 NAMES = tuple(KNOBS)
@@ -46,11 +47,11 @@ class KnobsDialog(Dialog[dict[str, Any]]):
     KnobsDialog.-editing OptionList { max-height: 12; }
     """
 
-    def __init__(self, state: RunState, config: RunConfig | None) -> None:
+    def __init__(self, read: Callable[[], RunState], config: RunConfig | None) -> None:
         super().__init__()
-        self._state = state
+        self._read = read
         self._config = config
-        self._values = {name: shown_value(name, state, config) for name in NAMES}
+        self._values = self._values_now()
         self._knob = NAMES[0]
 
     def compose(self) -> ComposeResult:
@@ -59,6 +60,22 @@ class KnobsDialog(Dialog[dict[str, Any]]):
             yield OptionList(*(Option(self._prompt(name)) for name in NAMES), markup=False)
             yield plain("", id="verdict")
             yield Input()
+
+    def on_mount(self) -> None:
+        """Look at the run now and then."""
+        self.set_interval(FOLLOW_S, self._follow)
+
+    def _follow(self) -> None:
+        """Show the run as it is now."""
+        known, self._values = self._values, self._values_now()
+        for place, name in enumerate(NAMES):
+            if self._values[name] != known[name]:
+                self.query_one(OptionList).replace_option_prompt_at_index(place, self._prompt(name))
+        if self.has_class("-editing"):
+            self._judge(self.query_one(Input).value)
+
+    def _values_now(self) -> dict[str, str]:
+        return {name: shown_value(name, self._read(), self._config) for name in NAMES}
 
     def _prompt(self, name: str) -> Content:
         value = self._values[name]
@@ -110,7 +127,8 @@ class KnobsDialog(Dialog[dict[str, Any]]):
         if self._config is None:
             check_edit(self._knob, value, mode)
             return ["enter puts it in force at the next step"]
-        seen = preview(self._config, self._state, set_edit(self._config, self._state, self._knob, value, mode))
+        state = self._read()
+        seen = preview(self._config, state, set_edit(self._config, state, self._knob, value, mode))
         return [line for line in (change_words(seen), batch_words(seen), left_words(seen)) if line]
 
     def _say(self, *lines: str, is_bad: bool = False) -> None:

@@ -1,11 +1,12 @@
 """The learning-rate dialog: a value, a factor or a new end point, with the rest of the schedule drawn before it is in force.
 
-Draws with `config.hyper.lr_at`, the function the ranks obey, so the preview is the truth. Sends nothing.
+Draws with `config.hyper.lr_at`, the function the ranks obey, so the preview is the truth, and follows the run, because
+the run goes on. Sends nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -29,7 +30,7 @@ from plt_tui.views.tui.chart.line_chart import Curve, LineChart
 from plt_tui.views.tui.chart.raster import Mode
 from plt_tui.views.tui.chart.series import Series
 from plt_tui.views.tui.panes.block import Block
-from plt_tui.views.tui.screens.dialog import Box, Dialog, plain
+from plt_tui.views.tui.screens.dialog import FOLLOW_S, Box, Dialog, plain
 from plt_tui.views.tui.words import STYLES
 
 PREVIEW_POINTS = 240
@@ -50,9 +51,9 @@ class LearningRateDialog(Dialog[dict[str, Any]]):
     LearningRateDialog LineChart { height: 11; }
     """
 
-    def __init__(self, state: RunState, config: RunConfig | None, chart_mode: Mode) -> None:
+    def __init__(self, read: Callable[[], RunState], config: RunConfig | None, chart_mode: Mode) -> None:
         super().__init__()
-        self._state = state
+        self._read = read
         self._config = config
         self._chart_mode = chart_mode
         self._mode: EditMode = "set"
@@ -60,12 +61,8 @@ class LearningRateDialog(Dialog[dict[str, Any]]):
 
     def compose(self) -> ComposeResult:
         """Field, mode, verdict, preview."""
-        last = self._state.last_step
-        now = f"now {format_value(last.lr)}" if last is not None else "not stepping yet"
         with Box("learning rate", "enter apply · ↑ ×2 · ↓ ×0.5 · tab mode · esc cancel"):
-            yield plain(f"{now}; type a value such as 3e-4, or a factor such as x0.5")
-            if self._config is not None:
-                yield plain(_left(self._config, self._state), id="left")
+            yield plain("", id="now")
             yield Input(placeholder="3e-4 or x0.5", max_length=32)
             yield Block(id="modes")
             yield plain("", id="verdict")
@@ -75,15 +72,23 @@ class LearningRateDialog(Dialog[dict[str, Any]]):
                 yield LineChart("rest of the schedule", y_format=format_value, x_title="step", mode=self._chart_mode)
 
     def on_mount(self) -> None:
-        """Draw the schedule as it stands."""
+        """Draw the schedule as it stands, and again now and then."""
+        if self._config is not None:
+            new = Curve("new", self._new, "accent", smooth=False)
+            self.query_one(LineChart).set_curves([Curve("as it stands", self._old, "foreground", smooth=False), new])
+        self._follow()
+        self.set_interval(FOLLOW_S, self._follow)
+
+    def _follow(self) -> None:
+        """Show the run as it is now."""
+        state = self._read()
+        now = f"now {format_value(state.last_step.lr)}" if state.last_step is not None else "not stepping yet"
+        told = [f"{now}; type a value such as 3e-4, or a factor such as x0.5"]
+        if self._config is not None:
+            told.append(_left(self._config, state))
+            self._fill(self._old, state.edits)
+        self.query_one("#now", Static).update(Content("\n".join(told)))
         self._judge()
-        if self._config is None:
-            return
-        chart = self.query_one(LineChart)
-        new = Curve("new", self._new, "accent", smooth=False)
-        chart.set_curves([Curve("as it stands", self._old, "foreground", smooth=False), new])
-        self._fill(self._old, self._state.edits)
-        chart.refresh_data()
 
     def action_fill(self, text: str) -> None:
         """Put `text` into the field."""
@@ -110,10 +115,10 @@ class LearningRateDialog(Dialog[dict[str, Any]]):
 
     def _judge(self) -> Edit | None:
         """The edit as typed, drawn and described; None while it is not valid."""
-        text, edit = self.query_one(Input).value, None
+        state, text, edit = self._read(), self.query_one(Input).value, None
         verdict = self.query_one("#verdict", Static)
         try:
-            edit = typed_edit(text, self._mode, self._state.step + 1) if text.strip() else None
+            edit = typed_edit(text, self._mode, state.step + 1) if text.strip() else None
             verdict.update(Content(_verdict(edit)))
             verdict.remove_class("bad")
         except UsageError as error:
@@ -121,7 +126,7 @@ class LearningRateDialog(Dialog[dict[str, Any]]):
             verdict.add_class("bad")
         self.query_one("#modes", Block).put([_modes_line(edit.mode if edit is not None else self._mode)])
         if self._config is not None:
-            self._fill(self._new, (*self._state.edits, edit) if edit is not None else ())
+            self._fill(self._new, (*state.edits, edit) if edit is not None else ())
             self.query_one(LineChart).refresh_data()
         return edit
 
@@ -129,7 +134,7 @@ class LearningRateDialog(Dialog[dict[str, Any]]):
         series.cut(-1.0)
         if self._config is None or (series is self._new and not edits):
             return
-        series.extend(*schedule(self._config, self._state, edits))
+        series.extend(*schedule(self._config, self._read(), edits))
 
 
 def typed_edit(text: str, mode: EditMode, step: int) -> Edit:

@@ -24,10 +24,9 @@ from plt_tui.protocol.events import Recent
 from plt_tui.protocol.text import safe_line
 from plt_tui.views.formats import format_bytes, format_duration
 from plt_tui.views.rewind import Place, Return, counted, places, plan_return
-from plt_tui.views.tui.screens.dialog import Box, Dialog, plain
+from plt_tui.views.tui.screens.dialog import FOLLOW_S, Box, Dialog, plain
 from plt_tui.views.tui.words import STYLES
 
-FOLLOW_S = 0.5
 _STEP_CELLS, _PLACE_CELLS, _BACK_CELLS = 14, 26, 18
 
 
@@ -37,6 +36,9 @@ class RewindDialog(Dialog[dict[str, Any]]):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("up", "choose(-1)", "later", show=False, priority=True),
         Binding("down", "choose(1)", "earlier", show=False, priority=True),
+        # With priority: a key typed right after goes to the next field, however busy the machine is.
+        Binding("tab", "app.focus_next", "next field", show=False, priority=True),
+        Binding("shift+tab", "app.focus_previous", "previous field", show=False, priority=True),
     ]
     DEFAULT_CSS = """
     RewindDialog > Box { width: 84; }
@@ -76,6 +78,7 @@ class RewindDialog(Dialog[dict[str, Any]]):
         field = self.query_one("#step", Input)
         field.value = next((str(place.step) for place in self._kept if place.step < now), "")
         field.focus()
+        field.select_all()  # what is typed first replaces the offer
         self.set_interval(FOLLOW_S, self._follow)
 
     def _follow(self) -> None:

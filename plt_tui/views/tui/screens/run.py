@@ -16,7 +16,7 @@ from plt_tui.config.edits import last_edit
 from plt_tui.config.schema import UiSection
 from plt_tui.control.state import RunState
 from plt_tui.errors import PltTuiError
-from plt_tui.protocol.events import CommandStatus, Event
+from plt_tui.protocol.events import CommandStatus, Event, Spike
 from plt_tui.protocol.text import safe_line
 from plt_tui.views.tui.keys import BY_ID, KEYS, bindings
 from plt_tui.views.tui.panes.bars import Answer, KeyBar
@@ -28,7 +28,7 @@ from plt_tui.views.tui.screens.leave import LeaveChoice, LeaveDialog
 from plt_tui.views.tui.screens.note import NoteDialog
 from plt_tui.views.tui.screens.rewind import RewindDialog
 from plt_tui.views.tui.session import RunSession
-from plt_tui.views.tui.words import Word, asked, story_words
+from plt_tui.views.tui.words import Word, asked, spike_words, story_words
 
 TICK_S = 0.25
 _WITHOUT_RANKS = ("resume", "stop")
@@ -89,7 +89,8 @@ class RunScreen(Screen[None]):
             if event.status != "refused":
                 return
         severity = "error" if word.tone == "bad" else "warning" if word.tone == "warning" else "information"
-        self.notify(word.text, severity=severity, markup=False)  # type: ignore[arg-type]  # one of Textual's three words
+        text = f"step {event.step}: {spike_words(event)}" if isinstance(event, Spike) else word.text
+        self.notify(text, severity=severity, markup=False)  # type: ignore[arg-type]  # one of Textual's three words
 
     def _say(self, word: Word) -> None:
         self.query_one(Answer).say(word)
@@ -150,7 +151,7 @@ class RunScreen(Screen[None]):
 
     def action_edit_lr(self) -> None:
         """Open the learning-rate dialog."""
-        dialog = LearningRateDialog(self.session.model.state, self.session.config, self._ui.chart)
+        dialog = LearningRateDialog(lambda: self.session.model.state, self.session.config, self._ui.chart)
         self.app.push_screen(dialog, self._set)
 
     async def _set(self, args: dict[str, Any] | None) -> None:
@@ -159,7 +160,8 @@ class RunScreen(Screen[None]):
 
     def action_edit_knobs(self) -> None:
         """Open the hyperparameter sheet."""
-        self.app.push_screen(KnobsDialog(self.session.model.state, self.session.config), self._set_knob)
+        dialog = KnobsDialog(lambda: self.session.model.state, self.session.config)
+        self.app.push_screen(dialog, self._set_knob)
 
     async def _set_knob(self, args: dict[str, Any] | None) -> None:
         if args == RATE_WANTED:
