@@ -41,7 +41,8 @@ class Change:
     id: str
     step: int
     values: dict[str, Any]
-    is_undone: bool = False
+    undone_at: int | None = None
+    """The first step without it."""
 
 
 @dataclass
@@ -55,14 +56,21 @@ class PlainRun:
     changes: list[Change] = field(default_factory=list)
     num_branches: int = 0
 
-    def value(self, knob: str) -> Any:
-        """What the knob is set to."""
-        live = [change for change in self.changes if not change.is_undone and knob in change.values]
-        return live[-1].values[knob] if live else PLANNED[knob]
+    def value(self, knob: str, step: int) -> Any:
+        """What the knob is set to at a step; after a fault that may be a step before some of the changes."""
+        values = [change.values[knob] for change in self.changes if knob in change.values and _is_live(change, step)]
+        return values[-1] if values else PLANNED[knob]
 
     def rewind(self, step: int) -> None:
         """Forget what came after `step`; an undo of an older change is forgotten with it."""
         self.changes = [change for change in self.changes if change.step <= step]
+        for change in self.changes:
+            if change.undone_at is not None and change.undone_at > step:
+                change.undone_at = None
+
+
+def _is_live(change: Change, step: int) -> bool:
+    return change.step <= step and (change.undone_at is None or change.undone_at > step)
 
 
 class Client:
@@ -168,27 +176,28 @@ class Steering(RuleBasedStateMachine):
         """In force at a step, with the value before that the model expects."""
         knob, value = change
         status = self.ask(who, "set", name=knob, value=value)
-        assert (status.status, status.before, status.after) == ("applied", self.model.value(knob), value)
+        assert (status.status, status.before, status.after) == ("applied", self.model.value(knob, status.step), value)
         self.model.changes.append(Change(status.id, status.step, {knob: value}))
 
     @precondition(lambda self: not self.model.is_asleep)
     @rule(who=st.integers(0, 1), size=st.integers(1, 4))
     def keep_batch(self, who: int, size: int) -> None:
         """Another micro-batch of the same global batch, or a refusal that names the allowed ones."""
-        sequences = self.model.value("batch_size") * self.model.value("accumulate")
         status = self.ask(who, "set", name="batch_size", value=size, mode="keep")
-        if sequences % size:
-            assert (status.status, "allowed: 1" in status.reason) == ("refused", True)
-        else:
-            assert status.status == "applied"
-            values = {"batch_size": size, "accumulate": sequences // size}
-            self.model.changes.append(Change(status.id, status.step, values))
+        if status.status == "refused":
+            assert "allowed: 1" in status.reason
+            return
+        sequences = self.model.value("batch_size", status.step) * self.model.value("accumulate", status.step)
+        assert status.args["value"] == [size, sequences // size]
+        assert sequences % size == 0
+        values = {"batch_size": size, "accumulate": sequences // size}
+        self.model.changes.append(Change(status.id, status.step, values))
 
     @precondition(lambda self: not self.model.is_asleep)
     @rule(who=st.integers(0, 1))
     def undo(self, who: int) -> None:
         """The last change that is not undone goes, and only that one."""
-        alive = [change for change in self.model.changes if not change.is_undone]
+        alive = [change for change in self.model.changes if change.undone_at is None]
         by_guard = any(edit.actor == "guard" and edit.name == "lr" for edit in self.state.edits)
         if by_guard:  # the guard's edit may be the last one, which the model does not know
             return
@@ -197,13 +206,12 @@ class Steering(RuleBasedStateMachine):
             assert (status.status, status.reason) == ("refused", "there is no edit to undo")
             return
         assert (status.status, status.args["edit"]) == ("applied", alive[-1].id)
-        alive[-1].is_undone = True
+        alive[-1].undone_at = status.step
 
     @precondition(lambda self: not self.model.is_asleep)
     @rule(who=st.integers(0, 1), back=st.integers(0, 12), skip=st.integers(0, 3))
     def rewind(self, who: int, back: int, skip: int) -> None:
         """At an earlier step again, which may be one that is kept before the one that was asked for."""
-        undone = {change.id for change in self.model.changes if change.is_undone}
         wanted = max(0, self.state.step - back)
         status = self.ask(who, "rewind", step=wanted, skip=skip)
         if status.status == "refused":
@@ -212,9 +220,6 @@ class Steering(RuleBasedStateMachine):
         assert status.after == status.step <= wanted <= status.before
         self.model.num_branches += status.step < status.before
         self.model.rewind(status.step)
-        kept = {edit.value for edit in self.state.edits if edit.name == "undo"}
-        for change in self.model.changes:
-            change.is_undone = change.id in undone & kept
         assert len(self.state.branches) == self.model.num_branches
 
     @precondition(lambda self: not self.model.is_asleep)
