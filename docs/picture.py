@@ -2,8 +2,8 @@
 
     .venv/bin/python docs/picture.py [STEP]
 
-Starts a run in a temporary folder, changes its learning rate on the way, waits for STEP (600), opens the UI without a terminal,
-and saves what it shows. Takes about a minute and a half on two cores.
+Starts a run in a temporary folder, gives it a learning rate that is too high, rewinds it, waits for STEP (600), opens the UI
+without a terminal, and saves what it shows. Takes about a minute and a half on two cores.
 """
 
 import asyncio
@@ -32,16 +32,19 @@ def main(step: int) -> None:
         subprocess.run(command, cwd=temporary, check=True)
         folder = RunFolder(Path(temporary) / "runs" / NAME)
         try:
-            asyncio.run(_steer(folder, step // 2))
+            asyncio.run(_steer(folder, step))
             asyncio.run(_draw(folder, step))
         finally:
             asyncio.run(_ask(folder, "stop", {"now": True}))
 
 
 async def _steer(folder: RunFolder, step: int) -> None:
-    await _reach(folder, step)
+    await _reach(folder, step // 3)
+    await _ask(folder, "set", {"name": "lr", "value": 0.04})
+    await _reach(folder, step // 2)
+    await _ask(folder, "rewind", {"step": step // 3, "skip": 20})
     await _ask(folder, "set", {"name": "lr", "value": 0.5, "mode": "scale"})
-    await _ask(folder, "checkpoint", {"name": "before-the-end"})
+    await _ask(folder, "checkpoint", {"name": "calm-again"})
 
 
 async def _reach(folder: RunFolder, step: int) -> None:
