@@ -178,8 +178,8 @@ class Session:
         )
         self._say(step)
         if self._is_due("log_every") and trainer.ranks.is_first:
-            words = "step %d: loss %.4f, gradient norm %.3g, learning rate %.3g, %.0f tokens/s"
-            log.info(words, step.step, step.loss, step.grad_norm, step.lr, step.tokens_per_s)
+            words = "step %d: loss %.4f, lr %.3g, norm %.3g, %.0f tokens/s"
+            log.info(words, step.step, step.loss, step.lr, step.grad_norm, step.tokens_per_s)
 
     def _do_what_is_due(self, *, is_last: bool = False) -> None:
         """Evaluate, sample, save and keep a copy where an interval ends at this step; at the end of the run the first three."""
