@@ -44,6 +44,8 @@ def compute(ready: Ready) -> Done:
 
 def _next_step(ready: Ready) -> Step:
     """Train one step. All ranks; each gets the same numbers."""
+    from plt_tui.training.status import step_said  # loads torch, which a rank does in `run_rank`
+
     trainer = ready.trainer
     started = time.perf_counter()
     hyper = trainer.hyper(trainer.step + 1)
@@ -57,17 +59,8 @@ def _next_step(ready: Ready) -> Step:
     seconds = time.perf_counter() - started
     parts = trainer.clock.close()
     ready.status.stepped(trainer.step, seconds, parts)
-    return Step(
-        time=time.time(),
-        step=trainer.step,
-        loss=pending.wait()[0] / trainer.ranks.world_size,
-        lr=hyper.lr,
-        grad_norm=sums.grad_norm,
-        tokens=trainer.tokens,
-        tokens_per_s=sums.num_targets / seconds,
-        step_ms=seconds * 1e3,
-        data_ms=parts.data,
-    )
+    loss = pending.wait()[0] / trainer.ranks.world_size
+    return step_said(trainer, loss, sums, hyper.lr, seconds, parts)
 
 
 def _say(ready: Ready, event: Event) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from plt_tui.config.hyper import value_at
 from plt_tui.errors import StorageError
 from plt_tui.protocol.commands import Command
-from plt_tui.protocol.events import Checkpoint, CommandState, Done, Eval, Event, Recent, Sample, Step
+from plt_tui.protocol.events import Checkpoint, CommandState, Done, Eval, Event, Recent, Sample
 from plt_tui.protocol.link import RankEnd
 from plt_tui.protocol.text import safe_line
 from plt_tui.training.agreement import Agreement, PendingAgreement
@@ -23,7 +23,7 @@ from plt_tui.training.ranks import BEAT_S
 from plt_tui.training.saver import Outcome, Report, Saver
 from plt_tui.training.sentry import Sentry
 from plt_tui.training.speaker import Speaker
-from plt_tui.training.status import StatusReporter
+from plt_tui.training.status import StatusReporter, step_said
 from plt_tui.training.steering import Steering
 from plt_tui.training.trainer import StepSums, Trainer
 
@@ -165,17 +165,7 @@ class Session:
         trainer = self._trainer
         parts = trainer.clock.close()
         self._status.stepped(trainer.step, seconds, parts)
-        step = Step(
-            time=time.time(),
-            step=trainer.step,
-            loss=loss,
-            lr=lr,
-            grad_norm=sums.grad_norm,
-            tokens=trainer.tokens,
-            tokens_per_s=sums.num_targets / seconds,
-            step_ms=seconds * 1e3,
-            data_ms=parts.data,
-        )
+        step = step_said(trainer, loss, sums, lr, seconds, parts)
         self._say(step)
         if self._is_due("log_every") and trainer.ranks.is_first:
             words = "step %d: loss %.4f, lr %.3g, norm %.3g, %.0f tokens/s"

@@ -1,4 +1,4 @@
-"""A rank's word about itself: what it does, how far it is, how long a step takes, how much memory it holds."""
+"""What is said of a rank and of a step: what the rank does, how far it is, how long a step takes, how much memory it holds."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from dataclasses import replace
 
 import torch
 
-from plt_tui.protocol.events import RankStatus
+from plt_tui.protocol.events import RankStatus, Step
 from plt_tui.protocol.link import RankEnd
 from plt_tui.training.clock import StepParts
+from plt_tui.training.trainer import StepSums, Trainer
 
 INTERVAL_S = 0.5
 """Least time between two reports of the same doing."""
@@ -52,6 +53,21 @@ class StatusReporter:
         if self._last.device.startswith("cuda"):
             return torch.cuda.memory_allocated(self._last.device)
         return resident_bytes()
+
+
+def step_said(trainer: Trainer, loss: float, sums: StepSums, lr: float, seconds: float, parts: StepParts) -> Step:
+    """The step that `trainer` has just completed, as it is told; `loss`: over all ranks, `seconds`: that it took."""
+    return Step(
+        time=time.time(),
+        step=trainer.step,
+        loss=loss,
+        lr=lr,
+        grad_norm=sums.grad_norm,
+        tokens=trainer.tokens,
+        tokens_per_s=sums.num_targets / seconds,
+        step_ms=seconds * 1e3,
+        data_ms=parts.data,
+    )
 
 
 def resident_bytes() -> int:
