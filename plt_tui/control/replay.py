@@ -210,13 +210,17 @@ class _Comparison:
         match event:
             case Run():
                 self.run = event
-            case Alert(topic="resume", text=text) if self.run is None and text:
+            case Alert(topic="resume", text=text) if self.run is None and text and not self._is_as_recorded():
                 self.doubts = (text,)
             case Checkpoint(path=path):
                 self.saved = path
             case Step():
                 self._compare(event)
         return self.difference is None
+
+    def _is_as_recorded(self) -> bool:
+        """True when a session of the run went on from the very same checkpoint, with whatever changed there."""
+        return any(stretch.first == self.begin.step + 1 for stretch in self.line.stretches)
 
     def check_weights(self, step: int, sha256: str) -> None:
         """Compare the weights after `step` with the record, where it knows them."""

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from plt_tui.config.edits import Edit
-from plt_tui.config.schema import ParallelSection, RunConfig, TrainSection
+from plt_tui.config.schema import ControlSection, ParallelSection, RunConfig, TrainSection
 from plt_tui.control.feed import Feed
 from plt_tui.control.folder import RunFolder
 from plt_tui.control.placement import Placement
@@ -259,3 +259,13 @@ def test_a_branch_without_rows_borrows_none_of_the_run() -> None:
     feed = fed(run_of(), 1, 2, replace(rewind(1, 4)), 2, 3, 4)
     feed.history.branches[1] = {name: values[:0] for name, values in feed.history.columns.items()}
     assert list(recorded_columns(feed, 1)["step"]) == [1]
+
+
+@pytest.mark.parametrize(("begin", "doubts"), [(3, ["threads 1 -> 2"]), (4, [])])
+def test_a_doubt_that_the_run_had_too_explains_nothing(tmp_path: Path, begin: int, doubts: list[str]) -> None:
+    """A session that went on from this very checkpoint with something changed did so in the record as well."""
+    pieces = (stretch(1, 4), stretch(5, 9, config=RunConfig(control=ControlSection(max_restarts=9))))
+    begins = Begin(step=begin, resume=f"/far/step-{begin:08d}")
+    verdict = play(tmp_path, line(*pieces), record(loss={7: 5.0}), "doubts_after_a_resume", begins)
+    assert verdict.difference is not None
+    assert [reason for reason in verdict.because if "threads" in reason] == doubts
