@@ -111,6 +111,18 @@ def rewind_of(args: Mapping[str, Any]) -> tuple[int, int]:
     return _count(args, "step"), _count(args, "skip")
 
 
+def check_way_back(step: int, skip: int, at: int) -> None:
+    """Return when a rewind to `step` with `skip` batches left out changes a run of `at` steps. Raises: UsageError."""
+    if step > at or (step == at and not skip):
+        where = "is there already" if step == at else f"is at step {at}"
+        raise UsageError(f"step {step}: the run {where}; give an earlier step, or a number of batches to leave out")
+
+
+def only_the_start(step: int) -> str:
+    """Why a rewind to `step` is refused where nothing was kept on the way: nobody begins anew without having asked for it."""
+    return f"no state at or before step {step} is kept but the start; rewind 0 begins anew"
+
+
 def _count(args: Mapping[str, Any], name: str) -> int:
     value = args.get(name) or 0
     try:

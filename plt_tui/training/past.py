@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from plt_tui.errors import PltTuiError, StorageError
+from plt_tui.protocol.commands import only_the_start
 from plt_tui.protocol.text import safe_text
 from plt_tui.training import checkpoint
 from plt_tui.training.checkpoint import Snapshot
@@ -99,7 +100,7 @@ class Past:
             began_at = f"the run began with another's checkpoint of step {self._trainer.began_at}"
             raise StorageError(f"no state at or before step {step} is kept, and {began_at}")
         if not to_start:
-            raise StorageError(f"no state at or before step {step} is kept but the start; rewind 0 begins anew")
+            raise StorageError(only_the_start(step))
         return self._trainer.first_snapshot(), "the start"
 
     def _agreed(self, work: Callable[[], ResultT]) -> ResultT:

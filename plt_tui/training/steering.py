@@ -15,7 +15,7 @@ from plt_tui.config.edits import GUARD, UNDO, Edit, last_edit, left_out, rewound
 from plt_tui.config.hyper import fitted, lr_at, value_at
 from plt_tui.config.knobs import KNOBS, check_edit
 from plt_tui.errors import StorageError, UsageError
-from plt_tui.protocol.commands import Command, rewind_of
+from plt_tui.protocol.commands import Command, check_way_back, rewind_of
 from plt_tui.protocol.events import Plan
 from plt_tui.training.past import Past
 from plt_tui.training.speaker import Speaker
@@ -67,9 +67,10 @@ class Steering:
         """Go back to the newest kept state at or before a step, and leave out some batches from there."""
         trainer = self._trainer
         at, (wanted, skip) = trainer.step, rewind_of(command.args)
-        if wanted > at or (wanted == at and not skip):
-            where = "is there already" if wanted == at else f"is at step {at}"
-            self._refuse(command, f"the run {where}; give an earlier step, or a number of batches to skip")
+        try:
+            check_way_back(wanted, skip, at)
+        except UsageError as error:
+            self._refuse(command, str(error))
             return
         source = ""
         if wanted < at:

@@ -1,7 +1,7 @@
 """What a rewind would do, told before it is sent: the states that one can go back to, and which of them a step leads to.
 
-Pure; sends nothing. The ranks go back to the newest state at or before the step asked for, and so does this. Invariant: there
-is always a place to go back to, because the first state can be made again.
+Pure; sends nothing. The ranks go back to the newest state at or before the step asked for, and so does this. Invariant: what is
+refused here is what the run would refuse, in the same words.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import Literal
 
 from plt_tui.control.state import RunState
 from plt_tui.errors import UsageError
+from plt_tui.protocol.commands import check_way_back, only_the_start
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,11 +81,11 @@ def places(state: RunState, keep: int) -> list[Place]:
 def plan_return(state: RunState, kept: list[Place], step: int, skip: int) -> Return:
     """What a rewind to `step` does, where the `places` are `kept`. Raises: UsageError when the run would refuse it."""
     at = state.step
-    if step > at or (step == at and not skip):
-        where = "is there already" if step == at else f"is at step {at}"
-        raise UsageError(f"step {step}: the run {where}; give an earlier step, or a number of batches to leave out")
+    check_way_back(step, skip, at)
     if step == at:
         here = Place(step=at, source="memory")
         return Return(step=at, to=here, asked_step=step, skip=skip, branch=0)
     to = next(place for place in kept if place.step <= step)
+    if to.source == "start" and step:
+        raise UsageError(only_the_start(step))
     return Return(step=at, to=to, asked_step=step, skip=skip, branch=len(state.branches) + 1)

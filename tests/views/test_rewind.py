@@ -85,3 +85,9 @@ def test_a_rewind_that_goes_nowhere_is_refused(step: int, said: str) -> None:
     """With what to give instead."""
     with pytest.raises(UsageError, match=f"{said}; give an earlier step, or a number of batches to leave out"):
         plan_return(AT_523, places(AT_523, 3), step, 0)
+
+
+def test_nobody_begins_anew_unasked() -> None:
+    """What the run would refuse is not offered: below the earliest kept state only step 0 itself is taken."""
+    with pytest.raises(UsageError, match="no state at or before step 99 is kept but the start; rewind 0 begins anew"):
+        plan_return(AT_523, places(AT_523, 3), 99, 0)

@@ -52,10 +52,10 @@ async def test_a_field_is_left_before_the_next_key_comes() -> None:
     """On a busy machine keys come faster than widgets answer; none of them lands in the field before."""
     async with driven(scenes.rewound()) as (pilot, source):
         await pilot.press("r", *"512")
-        for key, character in (("tab", None), ("7", "7"), ("shift+tab", None), ("3", "3"), ("enter", None)):
+        for key, character in (("tab", None), ("7", "7"), ("shift+tab", None), ("0", "0"), ("enter", None)):
             pilot.app.post_message(Key(key, character))
         await until(pilot, lambda: source.sent)
-        assert source.sent[0].args == {"step": 3, "skip": 7}
+        assert source.sent[0].args == {"step": 0, "skip": 7}
 
 
 @pytest.mark.parametrize(
