@@ -10,14 +10,13 @@ import io
 import math
 import sys
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from plt_tui.cli.data import marked_text
 from plt_tui.cli.echo import echo, echo_json
 from plt_tui.cli.progress import shown_progress
-from plt_tui.errors import DataError, StorageError, UsageError
+from plt_tui.errors import DataError, UsageError
 
 if TYPE_CHECKING:
     from plt_tui.config.schema import RunConfig
@@ -63,9 +62,9 @@ def show_batch(folder: RunFolder, step: int, branch: int, plugins: Plugins, *, a
     # Of a step that is so far out of line that the guard stopped the run, the record has no more than that.
     last = max([read_overview(folder).step, *(spike.step for spike in spikes)])
     line = stretches(events, branch, last=last)
-    config = _stretch_at(line, step, branch).config
-    dataset = _dataset(config, folder, plugins)
-    rows = sequences(line, step, config, dataset)
+    stretch = _stretch_at(line, step, branch)
+    dataset = _dataset(stretch, folder, plugins)
+    rows = sequences(line, step, stretch.config, dataset)
     if as_json:
         echo_json([_facts(row, dataset.tokenizer) for row in rows])
     else:
@@ -165,30 +164,17 @@ def _sequences_before(line: Line, step: int) -> int:
     )
 
 
-def _dataset(config: RunConfig, folder: RunFolder, plugins: Plugins) -> Dataset:
-    """The tokens that the run trains on. Raises: DataError when they are not those that it began with."""
+def _dataset(stretch: Stretch, folder: RunFolder, plugins: Plugins) -> Dataset:
+    """The tokens that the ranks of `stretch` trained on. Raises: DataError when the corpora hold others now."""
     from plt_tui.cli.run import with_kept_tokenizer
     from plt_tui.data.prepare import prepare
 
     with shown_progress() as report:
-        dataset = prepare(with_kept_tokenizer(config, folder).data, plugins=plugins, on_progress=report)
-    known = _known_fingerprint(folder)
-    if known not in ("", dataset.fingerprint):
-        raise DataError(
-            f"{', '.join(config.data.corpora)}: changed since {folder.name} trained on it; bring the old files back to see its "
-            "batches"
-        )
+        dataset = prepare(with_kept_tokenizer(stretch.config, folder).data, plugins=plugins, on_progress=report)
+    if stretch.run.environment.get("data", dataset.fingerprint) != dataset.fingerprint:
+        corpora = ", ".join(stretch.config.data.corpora)
+        raise DataError(f"{corpora}: changed since {folder.name} trained on it; bring the old files back to see its batches")
     return dataset
-
-
-def _known_fingerprint(folder: RunFolder) -> str:
-    """What the newest checkpoint that can be read says of the run's data; empty without one."""
-    from plt_tui.config.pretrained import STATE, checkpoints, read_json
-
-    for _, path in sorted(checkpoints(folder.path).items(), reverse=True):
-        with suppress(StorageError, KeyError):
-            return str(read_json(path / STATE, StorageError)["data_fingerprint"])
-    return ""
 
 
 def _facts(row: TrainedOn, tokenizer: Tokenizer) -> dict[str, Any]:

@@ -246,11 +246,10 @@ def test_a_run_without_a_step_has_no_batch(own_folder: Path, call: Call) -> None
 
 
 def test_texts_of_other_data_than_the_run_had_are_not_shown(own_folder: Path, call: Call) -> None:
-    """The newest checkpoint knows what it was trained on."""
+    """Each session's record knows what it was trained on."""
     config = two_corpora()
-    run = recorded(own_folder / "runs" / "a", config, [session(config), end(5)])
-    watched = Watched(config)
-    watched.trainer.save_checkpoint(run.checkpoints)
+    trained_on = {"data": Watched(config).trainer.dataset.fingerprint}
+    recorded(own_folder / "runs" / "a", config, [replace(session(config), environment=trained_on), end(5)])
     assert len(shown(call, 1)) == 4
     (own_folder / "small.txt").write_text(TEXT.swapcase())
     done = call("show", "a", "--dir", "runs", "--batch", "1")
