@@ -32,12 +32,13 @@ class Layer:
     """Packages or modules of plt_tui that may be imported inside functions only: they are heavy, or not always needed."""
 
 
-CORE = ("plt_tui.errors", "plt_tui.config", "plt_tui.protocol")
+CORE = ("plt_tui.errors", "plt_tui.failpoints", "plt_tui.config", "plt_tui.protocol")
 
 LAYERS = {
     "plt_tui.errors": Layer(),
+    "plt_tui.failpoints": Layer(),
     "plt_tui.config": Layer(ours=("plt_tui.errors",), others=("pydantic", "tomli", "tomli_w")),
-    "plt_tui.protocol": Layer(ours=("plt_tui.errors",)),
+    "plt_tui.protocol": Layer(ours=("plt_tui.errors", "plt_tui.failpoints")),
     "plt_tui.plugins": Layer(ours=("plt_tui.errors",)),
     "plt_tui.data": Layer(
         ours=("plt_tui.errors", "plt_tui.config", "plt_tui.plugins"), others=("numpy", "tokenizers", "pyarrow", "zstandard")

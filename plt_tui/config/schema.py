@@ -251,6 +251,8 @@ class ParallelSection(Section):
     """How ranks share the work."""
     threads: Literal["auto"] | PositiveInt = "auto"
     """CPU threads per rank; auto: cores // ranks."""
+    timeout_s: float = Field(default=120.0, ge=1.0)
+    """Seconds that a rank waits for another one in a collective before it fails."""
 
 
 class EvalSection(Section):
@@ -326,7 +328,12 @@ class ControlSection(Section):
     """What happens when something goes wrong."""
 
     max_restarts: Interval = 3
-    """Restarts after a failed rank before the run gives up."""
+    """Restarts after failed ranks, without a checkpoint of a later step in between, before the run gives up."""
+    hang_s: float = Field(default=60.0, ge=0.0)
+    """Seconds without progress after which a rank counts as hung and all are started again; ten median steps where those are
+    longer; 0: never."""
+    start_s: float = Field(default=600.0, gt=0.0)
+    """The same for a rank that has not made its first step: imports and compilation take their time."""
     grace_s: float = Field(default=25.0, gt=0.0)
     """Seconds that a stop may take to save before the ranks are killed."""
 

@@ -17,11 +17,10 @@ import time
 from collections.abc import Coroutine
 from dataclasses import dataclass, replace
 
-from plt_tui import __version__
+from plt_tui import __version__, failpoints
 from plt_tui.config.edits import edits_to
-from plt_tui.config.hyper import fitted
-from plt_tui.config.knobs import check_edit
 from plt_tui.config.schema import RunConfig
+from plt_tui.control.admission import admitted, ends_at_once, way_back
 from plt_tui.control.attempt import Attempt
 from plt_tui.control.feed import Feed
 from plt_tui.control.folder import RunFolder, RunInfo, boot_id, host_name
@@ -29,8 +28,8 @@ from plt_tui.control.logs import LogFollower
 from plt_tui.control.placement import Placement
 from plt_tui.control.record import Recorder, read_feed
 from plt_tui.control.restart import GiveUp, decide, where
-from plt_tui.errors import EXIT_SIGINT, EXIT_SIGTERM, StorageError, UsageError
-from plt_tui.protocol.commands import Command, check, new_command, rewind_of, status_of
+from plt_tui.errors import EXIT_SIGINT, EXIT_SIGTERM, StorageError
+from plt_tui.protocol.commands import Command, check, new_command, status_of
 from plt_tui.protocol.events import (
     Alert,
     Checkpoint,
@@ -46,7 +45,7 @@ from plt_tui.protocol.events import (
     RunPhase,
 )
 from plt_tui.protocol.rank import RankSpec
-from plt_tui.protocol.text import safe_line, safe_text
+from plt_tui.protocol.text import safe_line
 
 TRAINING_ENTRY = "plt_tui.training.worker:main"
 _FINAL_COMMAND_STATES = ("applied", "refused")
@@ -78,7 +77,7 @@ class Hub:
         self._pending: dict[str, Command] = {}
         self._known_ids = {event.id for event in self.feed.events if isinstance(event, CommandStatus)}
         self._failures: list[Failed] = []
-        """Of this session, one per attempt."""
+        """Of this session, one per attempt, since the last checkpoint of a later step."""
         self._follows_own_line = False
         """Another start of the ranks goes on from the run's newest checkpoint, no longer from the one that was chosen."""
         self._paused = False
@@ -137,38 +136,20 @@ class Hub:
         check(command)
         if command.id in self._known_ids:
             return
-        is_way_out = command.name == "stop" and command.args.get("now", False)
-        if self.feed.state.is_over or (self._stop_exit_code is not None and not is_way_out):
-            raise UsageError(f"{command.name}: the run is ending or has ended; see plt-tui show {self._folder.name}")
-        command = replace(command, actor=safe_line(command.actor))
-        if command.name == "note":
-            command = replace(command, args={"text": safe_text(str(command.args["text"]))})
-        command = self._checked(command)
+        state, is_stopping = self.feed.state, self._stop_exit_code is not None
+        command = admitted(
+            command, self._config, state, name=self._folder.name, is_training=self._attempt.is_training, is_stopping=is_stopping
+        )
         self._request(command)
+        failpoints.reach("hub", "requested", command.name)
         if command.name == "note":
-            self._publish_status(command, "applied", step=self.feed.state.step)
+            self._publish_status(command, "applied", step=state.step)
         elif command.name == "stop":
-            self._stop(command, EXIT_SIGTERM, within_grace=bool(is_way_out))
+            self._stop(command, EXIT_SIGTERM, within_grace=ends_at_once(command))
         else:
             self._forward(command)
             if self._is_hibernated:  # it was a resume
                 self._wake()
-
-    def _checked(self, command: Command) -> Command:
-        """`command` with its arguments as they will be applied. Raises: UsageError when the run cannot apply it."""
-        state = self.feed.state
-        if self._is_hibernated and command.name not in ("resume", "note", "stop"):
-            raise UsageError(f"{command.name}: the run is hibernated; {self._way_back}")
-        if command.name == "hibernate" and not self._attempt.is_training:
-            raise UsageError("hibernate: no rank is training yet; wait for the first step, or stop the run")
-        if command.name == "set":
-            name, value, mode = check_edit(command.args["name"], command.args["value"], command.args.get("mode", "set"))
-            fitted(self._config, state.edits, state.step + 1, name, value, mode)
-            return replace(command, args={"name": name, "value": value, "mode": mode})
-        if command.name == "rewind":
-            step, skip = rewind_of(command.args)
-            return replace(command, args={"step": step, "skip": skip})
-        return command
 
     def stop_by_signal(self, *, interrupt: bool) -> None:
         """SIGINT (`interrupt`) or SIGTERM: save and end within the grace time; a second SIGINT ends at once.
@@ -239,7 +220,9 @@ class Hub:
                 self._rank_answered(event)
             case Checkpoint():
                 self._follows_own_line = True
+                self._failures = [failure for failure in self._failures if failure.step >= event.step]
                 self._recorder.sync()
+                failpoints.reach("hub", "checkpoint", event.step)
                 self.publish(event)
                 if "checkpoint" in self.feed.state.alerts:
                     self.publish(Alert(topic="checkpoint", text=""))
@@ -276,10 +259,6 @@ class Hub:
     def _is_hibernated(self) -> bool:
         return self.feed.state.phase == "hibernated"
 
-    @property
-    def _way_back(self) -> str:
-        return f"resume it first: plt-tui ctl {self._folder.name} resume"
-
     def _refuse_all_but(self, verb: str, reason: str) -> None:
         """Answer the commands that wait for ranks which will not come; those of `verb` wait on."""
         for command in [command for command in self._pending.values() if command.name != verb]:
@@ -294,7 +273,7 @@ class Hub:
             self._end("stopped", self._stop_exit_code, self.feed.state.reason)
             return
         self._enter("hibernated", f"at step {self.feed.state.step}, saved")
-        self._refuse_all_but("resume", f"the run is hibernated; {self._way_back}")
+        self._refuse_all_but("resume", f"the run is hibernated; {way_back(self._folder.name)}")
         if self._pending:
             self._wake()
 
@@ -349,6 +328,7 @@ class Hub:
             self._attempt.send(command)
 
     def _rank_answered(self, status: CommandStatus) -> None:
+        failpoints.reach("hub", status.status, status.name)
         self.publish(status)
         if status.status in _FINAL_COMMAND_STATES:
             self._pending.pop(status.id, None)

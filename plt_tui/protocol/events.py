@@ -270,6 +270,10 @@ class RankStatus(Event):
     comm_ms: float = 0.0
     """Gradients on their way, and waiting for slower ranks; on a GPU only what the backward pass does not hide."""
     optim_ms: float = 0.0
+    waiting: bool = False
+    """It waits for other ranks: in a sum, or for gradients on their way."""
+    idle_s: float = 0.0
+    """Seconds since it last did anything, when this was sent: a thread reports what the rank's main thread cannot."""
     memory_bytes: int = 0
     """Resident memory on a CPU rank, memory allocated by torch on a GPU rank."""
     device: str = "cpu"
@@ -333,6 +337,8 @@ class Gauges(Event):
     """Per GPU: index, name, utilisation (0-100), memory_used_bytes, memory_total_bytes, temperature_c, power_w, reason."""
     gpu_reason: str = ""
     """Why `gpus` is empty."""
+    disk_free_bytes: int | None = None
+    """What this user may still write to the file system of the checkpoints."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

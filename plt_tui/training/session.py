@@ -11,6 +11,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 
+from plt_tui import failpoints
 from plt_tui.config.hyper import value_at
 from plt_tui.errors import StorageError
 from plt_tui.protocol.commands import Command
@@ -130,6 +131,7 @@ class Session:
 
     def _step(self) -> None:
         trainer, sentry = self._trainer, self._sentry
+        failpoints.reach("rank", trainer.ranks.rank, "step", trainer.step + 1)
         started = time.perf_counter()
         hyper = trainer.hyper(trainer.step + 1)
         trainer.accumulate()
@@ -259,6 +261,7 @@ class Session:
     def _evaluate(self) -> None:
         trainer = self._trainer
         self._status.say("evaluating", trainer.step)
+        failpoints.reach("rank", trainer.ranks.rank, "evaluation", trainer.step)
         result = trainer.evaluate()
         self._evaluated_step = trainer.step
         self._say(

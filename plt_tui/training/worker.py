@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from plt_tui import failpoints
 from plt_tui.config.edits import edits_from, edits_to
 from plt_tui.config.load import from_toml
 from plt_tui.config.past import checkpoint_root
@@ -64,6 +65,7 @@ def run_rank(spec: RankSpec, link: RankEnd, body: Callable[[Ready], Done]) -> in
     )
     link.send(RankStatus(time=time.time(), rank=spec.rank, pid=os.getpid(), doing="importing torch", device=spec.device))
     try:
+        failpoints.reach("rank", spec.rank, "importing")
         _build(spec, link, body)
     except PltTuiError as error:
         log.error("%s", safe_text(str(error)))
@@ -116,6 +118,7 @@ def _build(spec: RankSpec, link: RankEnd, body: Callable[[Ready], Done]) -> None
             link.send(Progress(time=time.time(), task=task, done=done, total=total, unit=unit))
 
     status.say("preparing data")
+    failpoints.reach("rank", spec.rank, "preparing")
     dataset = prepare(config.data, plugins=plugins, on_progress=progress)
     if spec.rank == 0:
         _keep_tokenizer(dataset.tokenizer, Path(spec.run_dir) / "tokenizer.json")
@@ -123,6 +126,7 @@ def _build(spec: RankSpec, link: RankEnd, body: Callable[[Ready], Done]) -> None
     try:
         with joined(spec.rank, spec.world_size, spec.device, Path(spec.meeting_file)) as ranks:
             status.say("building the model")
+            failpoints.reach("rank", spec.rank, "building")
             with _without_collections():  # DDP imports the compiler
                 trainer = Trainer(config, dataset=dataset, ranks=ranks, plugins=plugins)
             trainer.edits = edits_from(spec.edits)
