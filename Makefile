@@ -1,10 +1,10 @@
 # Every target sets up what it needs in .venv; all it takes is make and a Python 3.10 to 3.13 with its venv module.
-# `make PYTHON=/path/to/python` names the interpreter; `make test ARGS="-k name"` hands ARGS on to demo, test and bench.
+# `make PYTHON=/path/to/python` names the interpreter; `make test ARGS="-k name"` hands ARGS on to demo, test, bench and soak.
 
 .DELETE_ON_ERROR:
 .SUFFIXES:
 .DEFAULT_GOAL := help
-.PHONY: help demo test install check bench clean
+.PHONY: help demo test install check bench soak clean
 
 # Plain python3 comes first: it is the one that people and machines prepare (a CPU wheel of torch may lie ready for it).
 CANDIDATES := python3 python3.13 python3.12 python3.11 python3.10
@@ -34,6 +34,9 @@ check: .venv/installed-dev  ## format, lint, types, architecture
 
 bench: .venv/installed  ## measure against the budgets and print the table
 	@.venv/bin/python -m benchmarks $(ARGS)
+
+soak: .venv/installed  ## hurt real runs at random for ten minutes and print what they made of it
+	@.venv/bin/python -m benchmarks.soak $(ARGS)
 
 clean:  ## remove the environment and the tools' caches; runs/ stays
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis dist

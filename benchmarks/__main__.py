@@ -23,6 +23,7 @@ BENCHMARKS = (
     "throughput",
     "agreement",
     "ui_overhead",
+    "disturbance",
     "latency",
     "checkpoint_stall",
     "rewind",

@@ -7,6 +7,7 @@ and the next action.
      |-- UsageError           2   bad config, bad option, unknown run
      |-- NonFiniteLoss        3   the loss or a gradient is NaN or infinite
      |-- RankFailed           4   a rank died and restarts are used up
+     |    `-- PeerFailed      4   on the ranks that lost it
      |-- StorageError         5   a checkpoint or the run folder cannot be written or read
      |-- RunInUse             6   another process holds the run folder
      |-- DataError            7   data missing, unusable or changed
@@ -15,6 +16,8 @@ and the next action.
 """
 
 from __future__ import annotations
+
+import signal
 
 
 class PltTuiError(Exception):
@@ -39,6 +42,10 @@ class RankFailed(PltTuiError):
     """A rank died or raised, and `control.max_restarts` is used up."""
 
     exit_code = 4
+
+
+class PeerFailed(RankFailed):
+    """Another rank failed, which this one learned from it: not the cause, and never named as one."""
 
 
 class StorageError(PltTuiError):
@@ -71,6 +78,8 @@ class HubUnreachable(PltTuiError):
 
 EXIT_SIGINT = 130
 EXIT_SIGTERM = 143
+STOP_EXIT_CODES = {signal.SIGINT: EXIT_SIGINT, signal.SIGTERM: EXIT_SIGTERM, signal.SIGUSR2: EXIT_SIGTERM}
+"""The signals that stop a run. Batch systems send SIGUSR2 some time before their limit, as NCCL may use SIGUSR1."""
 
 
 def by_exit_code(exit_code: int, message: str) -> PltTuiError:

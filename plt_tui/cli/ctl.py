@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 _PROSE = ("note", "sample")
 """Verbs whose words need no quotes."""
+ANSWER_S = 30.0
+"""How long a hub may take to tell where its run is."""
 _EXAMPLES = "Such as: set lr 3e-4, set lr 0.5 scale, set batch_size 4 keep, checkpoint best, rewind 400 skip 30."
 
 
@@ -182,14 +184,20 @@ async def _send(folder: RunFolder, command: Command, timeout_s: float) -> Comman
 
 
 async def _live_state(folder: RunFolder, actor: str) -> RunState:
-    """What the hub knows of the run now. Raises: HubUnreachable."""
+    """What the hub knows of the run now. Raises: HubUnreachable, also for a hub that is stopped and says nothing."""
     from plt_tui.control.state import RunState, apply
     from plt_tui.protocol.events import CaughtUp
 
-    state = RunState()
-    async with _client(folder, actor, readonly=True) as client:
-        async for event in client.events():
-            if isinstance(event, CaughtUp):
-                return state
-            state = apply(state, event)
-    raise HubUnreachable(f"the hub of {folder.name} ended before it had told where the run is")
+    async def caught_up() -> RunState:
+        state = RunState()
+        async with _client(folder, actor, readonly=True) as client:
+            async for event in client.events():
+                if isinstance(event, CaughtUp):
+                    return state
+                state = apply(state, event)
+        raise HubUnreachable(f"the hub of {folder.name} ended before it had told where the run is")
+
+    try:
+        return await asyncio.wait_for(caught_up(), ANSWER_S)
+    except asyncio.TimeoutError:
+        raise HubUnreachable(f"the hub of {folder.name} did not tell within {ANSWER_S:g} s where the run is") from None

@@ -29,6 +29,20 @@ def echo_json(value: Any) -> None:
     typer.echo(json.dumps(value, allow_nan=False).replace("\x7f", "\\u007f"))
 
 
+def open_missing_streams() -> None:
+    """Point those of stdin, stdout and stderr that were closed (`>&-`) at nothing: the next open file would take their place.
+
+    Python sets them to None, which whoever prints does not expect.
+    """
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        if getattr(sys, name) is None:
+            nowhere = os.open(os.devnull, os.O_RDWR)
+            if nowhere != number:
+                os.dup2(nowhere, number)
+                os.close(nowhere)
+            setattr(sys, name, os.fdopen(number, mode, encoding="utf-8"))
+
+
 def drop_stdout() -> None:
     """Send what is still to be written to stdout nowhere: its reader is gone, and Python would complain about it at exit."""
     nowhere = os.open(os.devnull, os.O_WRONLY)

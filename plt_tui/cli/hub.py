@@ -17,7 +17,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from plt_tui.errors import HubUnreachable, PltTuiError, by_exit_code
+from plt_tui.errors import STOP_EXIT_CODES, HubUnreachable, PltTuiError, by_exit_code
 
 if TYPE_CHECKING:
     import subprocess
@@ -44,10 +44,12 @@ async def serve_run(
     on_open: OnOpen | None = None,
 ) -> int:
     """Run the hub of `folder` to its end, with its doors open. The caller holds the run's lock. Returns the exit code."""
+    from plt_tui.config.past import checkpoint_root
     from plt_tui.control.folder import chosen_step
-    from plt_tui.control.gauges import GaugeReader, usable_cores, visible_gpus
+    from plt_tui.control.gauges import GaugeReader, Sensors, usable_cores, visible_gpus
     from plt_tui.control.hub import TRAINING_ENTRY, Hub, HubOptions
     from plt_tui.control.placement import place
+    from plt_tui.protocol.events import Alert
     from plt_tui.server.http import serve_http
     from plt_tui.server.unix import serve_unix
 
@@ -64,19 +66,23 @@ async def serve_run(
     loop = asyncio.get_running_loop()
 
     def show_gauges(event: Gauges) -> None:
-        loop.call_soon_threadsafe(hub.feed.publish, event)
+        loop.call_soon_threadsafe(hub.on_gauges, event)
 
     async with contextlib.AsyncExitStack() as doors:
         doors.push_async_callback((await serve_unix(hub, socket_path)).close)
         metrics_url = ""
+        http = None
         if config.metrics.serve:
             http = await serve_http(hub, config.metrics.address, name=folder.name)
             doors.push_async_callback(http.close)
             metrics_url = http.url
         session = asyncio.ensure_future(hub.run())
-        await asyncio.sleep(0)  # the hub can be stopped from here on
-        _install_signals(hub)
-        gauges = GaugeReader(show_gauges)
+        _install_signals(hub)  # what comes now is heard behind the first lines of `run`
+        await asyncio.sleep(0)  # which are said here
+        if http is not None and http.problem:
+            hub.publish(Alert(topic="metrics", text=http.problem))
+        sensors = Sensors(visible=os.environ.get("CUDA_VISIBLE_DEVICES"), disk=checkpoint_root(config, folder.path))
+        gauges = GaugeReader(show_gauges, sensors=sensors)
         gauges.start()
         doors.callback(gauges.stop)
         hub.update_info(socket=str(socket_path), metrics_url=metrics_url)
@@ -85,10 +91,20 @@ async def serve_run(
         return await session
 
 
+def end_on_signals() -> None:
+    """Until there is a hub that could save: a stop ends this process at once, with a stop's exit code and no traceback."""
+
+    def end(number: int, _: object) -> None:
+        sys.exit(STOP_EXIT_CODES[signal.Signals(number)])
+
+    for number in STOP_EXIT_CODES:
+        signal.signal(number, end)
+
+
 def _install_signals(hub: Hub) -> None:
     loop = asyncio.get_running_loop()
-    loop.add_signal_handler(signal.SIGINT, lambda: hub.stop_by_signal(interrupt=True))
-    loop.add_signal_handler(signal.SIGTERM, lambda: hub.stop_by_signal(interrupt=False))
+    for number in STOP_EXIT_CODES:
+        loop.add_signal_handler(number, hub.stop_by_signal, number)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
 
@@ -133,6 +149,7 @@ async def wait_for_socket(folder: RunFolder, process: subprocess.Popen[bytes]) -
 
 def main() -> int:
     """Body of the hub's process."""
+    end_on_signals()
     parser = argparse.ArgumentParser(prog="plt_tui.cli.hub")
     parser.add_argument("run_dir", type=Path)
     parser.add_argument("--resume", default="auto")

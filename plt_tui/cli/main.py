@@ -17,7 +17,7 @@ from plt_tui.cli import data
 from plt_tui.cli.attach import attach
 from plt_tui.cli.config import check, init
 from plt_tui.cli.ctl import ctl
-from plt_tui.cli.echo import echo, until_the_reader_leaves
+from plt_tui.cli.echo import echo, open_missing_streams, until_the_reader_leaves
 from plt_tui.cli.evaluate import eval_
 from plt_tui.cli.generate import generate
 from plt_tui.cli.replay import replay, verify_resume
@@ -60,6 +60,7 @@ app.add_typer(data.app)
 
 def main() -> NoReturn:
     """Entry point of the `plt-tui` script."""
+    open_missing_streams()
     try:
         app()
     except PltTuiError as error:

@@ -1,9 +1,8 @@
-"""`plt-tui run`: from options to a locked run folder, a hub, and a view of it."""
+"""`plt-tui run`: from options to a locked run folder; `launch` goes on from there."""
 
 from __future__ import annotations
 
 import contextlib
-import io
 import json
 import os
 import sys
@@ -14,18 +13,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from plt_tui.cli.echo import drop_stdout, echo
+from plt_tui.cli.launch import Prepared, detached, in_foreground, with_ui
 from plt_tui.errors import DataError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from concurrent.futures import Future
 
     from plt_tui.config.load import LoadedConfig, Weights
     from plt_tui.config.schema import RunConfig
     from plt_tui.config.sources import Assignment
     from plt_tui.control.folder import RunFolder
-    from plt_tui.protocol.events import End
 
 _DEFAULT_STEM = "quickstart"
 SetsOption = Annotated[
@@ -59,6 +56,9 @@ def run(
     plugins: PluginsOption = None,
 ) -> None:
     """Train a model: in the terminal UI, or headless."""
+    from plt_tui.cli.hub import end_on_signals
+
+    end_on_signals()
     named = {
         "--train-path": train_path,
         "--eval-path": eval_path,
@@ -81,8 +81,8 @@ def run(
     prepared = _prepare(request)
     headless = no_ui or json_lines or not (sys.stdin.isatty() and sys.stdout.isatty())
     if detach:
-        raise typer.Exit(_run_detached(prepared))
-    raise typer.Exit(_run_headless(prepared, as_json=json_lines) if headless else _run_with_ui(prepared))
+        raise typer.Exit(detached(prepared))
+    raise typer.Exit(in_foreground(prepared, as_json=json_lines) if headless else with_ui(prepared))
 
 
 def plugin_files(paths: list[Path] | None) -> tuple[str, ...]:
@@ -106,19 +106,7 @@ class _Request:
     plugins: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Prepared:
-    """A run folder that is ours, with its configuration written."""
-
-    folder: RunFolder
-    loaded: LoadedConfig
-    resume: str
-    plugins: tuple[str, ...]
-    locks: tuple[int, ...]
-    """Descriptors that hold the run for as long as they are open."""
-
-
-def _prepare(request: _Request) -> _Prepared:
+def _prepare(request: _Request) -> Prepared:
     """Check everything that can be checked without training, then take the run folder."""
     from plt_tui.config.pretrained import refuse_unfit
     from plt_tui.control.folder import RunFolder
@@ -132,13 +120,17 @@ def _prepare(request: _Request) -> _Prepared:
     else:
         loaded = _load(request, request.config)
         refuse_unfit(loaded.config)
+    if loaded.config.metrics.serve:
+        from plt_tui.server.guard import parse_address
+
+        parse_address(loaded.config.metrics.address)
     resume = _resume_mode(request.resume, old)
     check_corpus(loaded.config.data)
     _refuse_missing_devices(loaded)
     return _hold(old or _fresh(request, runs_dir), loaded, resume, request.plugins)
 
 
-def _hold(folder: RunFolder, loaded: LoadedConfig, resume: str, plugins: tuple[str, ...]) -> _Prepared:
+def _hold(folder: RunFolder, loaded: LoadedConfig, resume: str, plugins: tuple[str, ...]) -> Prepared:
     """Take the run, refuse what does not go on from its past, and only then write: a refused run stays as it was."""
     from plt_tui.config.load import to_toml
     from plt_tui.config.past import checkpoint_root
@@ -155,7 +147,7 @@ def _hold(folder: RunFolder, loaded: LoadedConfig, resume: str, plugins: tuple[s
             refused.callback(os.close, locks[1])
         folder.create(_with_origins(to_toml(loaded.config), loaded.origins))
         refused.pop_all()
-    return _Prepared(folder=folder, loaded=loaded, resume=resume, plugins=plugins, locks=tuple(locks))
+    return Prepared(folder=folder, loaded=loaded, resume=resume, plugins=plugins, locks=tuple(locks))
 
 
 def _refuse_other_past(folder: RunFolder, config: RunConfig) -> None:
@@ -317,73 +309,3 @@ def resolved_here() -> str:
 
     loaded = load(None, environ=os.environ, dotenv=Path(".env"))
     return _with_origins(to_toml(loaded.config), loaded.origins)
-
-
-def _run_headless(prepared: _Prepared, *, as_json: bool) -> int:
-    """The hub in this process, with a console as its client."""
-    import asyncio
-    from concurrent.futures import ThreadPoolExecutor
-
-    from plt_tui.cli.hub import serve_run
-    from plt_tui.views.client import HubClient
-    from plt_tui.views.console import follow_json, follow_plain, follow_progress
-
-    follow = follow_json if as_json else follow_progress if sys.stdout.isatty() else follow_plain
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # a sample may hold what this terminal cannot show
-
-    async def watch(socket_path: Path) -> End | None:
-        client = await HubClient.connect(socket_path, actor="console", readonly=True)
-        try:
-            return await follow(client, sys.stdout)
-        except (
-            OSError
-        ):  # nobody reads stdout any more, `| head` or a closed terminal: the run goes on and has its own exit code
-            drop_stdout()
-            return None
-        finally:
-            await client.close()
-
-    async def session(view: ThreadPoolExecutor) -> int:
-        """The view has a thread and a loop of its own: a reader that stops reading stdout must not stop the hub."""
-        watching: list[Future[End | None]] = []
-
-        async def on_open(socket_path: Path) -> None:
-            watching.append(view.submit(lambda: asyncio.run(watch(socket_path))))
-
-        exit_code = await serve_run(
-            prepared.folder, prepared.loaded.config, resume=prepared.resume, plugins=prepared.plugins, on_open=on_open
-        )
-        end = await asyncio.wrap_future(watching[0])
-        if as_json and end is not None and exit_code != 0:
-            with contextlib.suppress(OSError):
-                echo(f"plt-tui: {end.reason}", err=True)
-        return exit_code
-
-    with ThreadPoolExecutor(max_workers=1) as view:
-        return asyncio.run(session(view))
-
-
-def _run_detached(prepared: _Prepared) -> int:
-    import asyncio
-
-    from plt_tui.cli.hub import start_process, wait_for_socket
-
-    process = start_process(prepared.folder, resume=prepared.resume, locks=prepared.locks, plugins=prepared.plugins)
-    asyncio.run(wait_for_socket(prepared.folder, process))
-    name = prepared.folder.name
-    echo(f"{name} trains in the background (pid {process.pid})\nwatch it: plt-tui attach {name}")
-    return 0
-
-
-def _run_with_ui(prepared: _Prepared) -> int:
-    from plt_tui.cli.attach import open_ui
-    from plt_tui.cli.hub import start_process, wait_for_socket
-    from plt_tui.views.client import HubClient
-
-    process = start_process(prepared.folder, resume=prepared.resume, locks=prepared.locks, plugins=prepared.plugins)
-
-    async def connect(actor: str) -> HubClient:
-        return await HubClient.connect(await wait_for_socket(prepared.folder, process), actor=actor)
-
-    return open_ui(prepared.folder, prepared.loaded.config, connect)

@@ -1,7 +1,8 @@
 """What a container or a batch system lets this process use: the CPU quota and the memory limit of its control group.
 
-Reads the files of version 2 (`cpu.max`, `memory.max`) and version 1 (`cpu.cfs_quota_us`, `memory.limit_in_bytes`) and changes
-none. A parent group's limit holds for its children too. Invariant: where no group sets a limit the answer is None, not a guess.
+Reads the files of version 2 (`cpu.max`, `memory.max`, `memory.events`) and version 1 (`cpu.cfs_quota_us`,
+`memory.limit_in_bytes`, `memory.oom_control`) and changes none. A parent group's limit holds for its children too. Invariant:
+where no group sets a limit the answer is None, not a guess.
 Source: Linux kernel, Documentation/admin-guide/cgroup-v2.rst and cgroup-v1/memory.rst.
 """
 
@@ -32,6 +33,17 @@ def memory_use(root: Path = ROOT, membership: Path = MEMBERSHIP) -> MemoryUse | 
     """Use and limit of the group whose memory limit is the lowest, or None when none is limited."""
     uses = [_memory_of(folder) for folder in _folders(root, membership, "memory")]
     return min((use for use in uses if use is not None), key=lambda use: use.total_bytes, default=None)
+
+
+def oom_kills(root: Path = ROOT, membership: Path = MEMBERSHIP) -> int:
+    """How many processes of this process's groups the kernel has killed because memory ran out; 0 where nobody counts."""
+    texts = [
+        text
+        for folder in _folders(root, membership, "memory")
+        for name in ("memory.events", "memory.oom_control")
+        if (text := _read(folder / name)) is not None
+    ]
+    return sum(map(parse_oom_kills, texts))
 
 
 def group_folders(membership: str, controller: str) -> list[PurePosixPath]:
@@ -70,6 +82,11 @@ def parse_inactive_file(stat: str) -> int:
     """Bytes of idle page cache in a `memory.stat` file, children included: version 1 calls that `total_inactive_file`."""
     values = dict(line.split() for line in stat.splitlines())
     return int(values.get("total_inactive_file", values.get("inactive_file", 0)))
+
+
+def parse_oom_kills(text: str) -> int:
+    """The counter in a `memory.events` (version 2) or `memory.oom_control` (version 1, since Linux 4.13) file."""
+    return int(dict(line.split() for line in text.splitlines()).get("oom_kill", 0))
 
 
 def _folders(root: Path, membership: Path, controller: str) -> list[Path]:

@@ -150,7 +150,7 @@ class Feed:
 
     def publish_rows(self, columns: Mapping[str, Sequence[float]], last: Step) -> None:
         """Like publishing steps one by one, for a long record; `columns`: their values, the steps growing; `last`: the last."""
-        self.state = apply_rows(self.state, columns["step"], columns["time"], last)
+        self.state = apply_rows(self.state, columns["time"], columns["step_ms"], last)
         self.last_seq = max(self.last_seq, last.seq)
         self.history.extend(columns)
         self._wake()

@@ -91,6 +91,15 @@ class RunFolder:
         return self.path / "checkpoints"
 
     @property
+    def _lock(self) -> Path:
+        """Locked by who holds the run; says who took it."""
+        return self.path / "lock"
+
+    @property
+    def _info(self) -> Path:
+        return self.path / "run.json"
+
+    @property
     def exists(self) -> bool:
         """True once a run was created here."""
         return self.config.is_file()
@@ -111,12 +120,12 @@ class RunFolder:
 
     def write_info(self, info: RunInfo) -> None:
         """Replace `run.json`."""
-        replace_file(self.path / "run.json", json.dumps(asdict(info), indent=1).encode())
+        replace_file(self._info, json.dumps(asdict(info), indent=1).encode())
 
     def read_info(self) -> RunInfo | None:
         """Content of `run.json`, or None when there is none or it is not readable as one."""
         try:
-            value = json.loads((self.path / "run.json").read_text())
+            value = json.loads(self._info.read_text())
             return RunInfo(**value)
         except (OSError, ValueError, TypeError):
             return None
@@ -133,13 +142,14 @@ class RunFolder:
         raise StorageError(f"no private folder with a short path for the socket of {self.name}; set XDG_RUNTIME_DIR")
 
     def fresh_meeting_file(self) -> Path:
-        """A name for the file through which ranks find each other; what killed ranks left of earlier ones is removed.
-
-        Only for who holds the lock, while no rank is alive.
-        """
-        for stale in self.path.glob(".meeting-*"):
-            stale.unlink(missing_ok=True)
+        """A name for the file through which ranks find each other; clears the earlier ones, under the same condition."""
+        self.clear_meetings()
         return self.path / f".meeting-{secrets.token_hex(8)}"
+
+    def clear_meetings(self) -> None:
+        """Remove the files through which ranks met that were killed. Only for who holds the lock, while no rank is alive."""
+        for left in self.path.glob(".meeting-*"):
+            left.unlink(missing_ok=True)
 
     def lock(self) -> int:
         """Take the run for this process and return the lock's file descriptor; keep it open for as long as the run is held.
@@ -147,13 +157,17 @@ class RunFolder:
         Raises: RunInUse naming the holder; StorageError where no lock can be taken at all.
         """
         try:
-            return _locked(self.path / "lock", time.monotonic() + LOCK_PATIENCE_S)
+            descriptor = _locked(self._lock, time.monotonic() + LOCK_PATIENCE_S)
         except BlockingIOError:
             raise RunInUse(self._in_use()) from None
         except OSError as error:
             raise StorageError(
                 f"{self.path}: cannot take the run's lock: {error.strerror}; choose another --set run.dir"
             ) from None
+        with contextlib.suppress(OSError):  # a full disk leaves unsaid who holds it
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, f" by process {os.getpid()} on {host_name()}".encode(), 0)
+        return descriptor
 
     def claim(self, root: Path) -> int:
         """Take `root`, a folder of checkpoints outside the run folder, for this run; made if need be.
@@ -187,7 +201,7 @@ class RunFolder:
     def is_live(self) -> bool:
         """True when some process on this machine holds the run."""
         try:
-            descriptor = os.open(self.path / "lock", os.O_RDWR | os.O_CLOEXEC)
+            descriptor = os.open(self._lock, os.O_RDWR | os.O_CLOEXEC)
         except OSError:
             return False
         try:
@@ -203,12 +217,20 @@ class RunFolder:
         info = self.read_info()
         if info is not None and info.socket:
             _remove_dead_socket(Path(info.socket))
-        (self.path / "run.json").unlink(missing_ok=True)
+        self._info.unlink(missing_ok=True)
 
     def _in_use(self) -> str:
+        return f"{self.path} is in use{self._by_whom()}; watch it with: plt-tui attach {self.name}"
+
+    def _by_whom(self) -> str:
+        """Who holds the run: its hub once that has written `run.json`, before that who took the lock; empty when unknown."""
         info = self.read_info()
-        holder = f" by process {info.pid} on {info.host}" if info is not None else ""
-        return f"{self.path} is in use{holder}; watch it with: plt-tui attach {self.name}"
+        try:
+            if info is not None and self._info.stat().st_mtime_ns >= self._lock.stat().st_mtime_ns:
+                return f" by process {info.pid} on {info.host}"
+            return self._lock.read_text()
+        except (OSError, ValueError):
+            return ""
 
 
 def _owner(path: Path) -> str:

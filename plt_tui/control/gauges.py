@@ -1,4 +1,4 @@
-"""The machine's gauges: CPU cores, memory and GPUs that this process may use, read once a second in a thread of their own.
+"""The machine's gauges: CPU cores, memory, GPUs and disk that this process may use, read once a second in a thread of its own.
 
 Says what the run may use, not what the host has: CPU affinity, control groups and CUDA_VISIBLE_DEVICES count. Does not report
 the ranks; they speak for themselves. Invariant: a sensor that fails costs its own value only, and one that hangs nobody's time.
@@ -11,6 +11,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Collection, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 import psutil
@@ -63,9 +64,10 @@ def gpu_ordinals(gpus: VisibleGpus, torch_version: str) -> list[int]:
 class Sensors:
     """Reads everything at once. One thread only: psutil remembers the CPU times of the last reading by thread."""
 
-    def __init__(self, nvml: Nvml | None = None, visible: str | None = None) -> None:
-        """`visible`: the value of CUDA_VISIBLE_DEVICES, None when it is not set."""
+    def __init__(self, nvml: Nvml | None = None, visible: str | None = None, disk: Path | None = None) -> None:
+        """`visible`: the value of CUDA_VISIBLE_DEVICES, None when it is not set; `disk`: a path on the disk to watch."""
         self._gpus = VisibleGpus(nvml or DriverNvml(), visible)
+        self._disk = disk
         self._complaints: set[tuple[str, type[Exception]]] = set()
 
     def prime(self) -> None:
@@ -83,11 +85,15 @@ class Sensors:
             memory_total_bytes=memory.total_bytes,
             gpus=gpus,
             gpu_reason=gpu_reason,
+            disk_free_bytes=self._guarded("disk", self._read_disk, None),
         )
 
     def close(self) -> None:
         """Let go of the GPU driver."""
         self._guarded("GPU", self._gpus.close, None)
+
+    def _read_disk(self) -> int | None:
+        return None if self._disk is None else free_bytes(self._disk)
 
     def _read_gpus(self) -> tuple[list[dict[str, Any]], str]:
         try:
@@ -160,6 +166,15 @@ def of_cores(percents: Sequence[float], allowed: Collection[int]) -> list[float]
 def tighter(host: MemoryUse, group: MemoryUse | None) -> MemoryUse:
     """The control group's memory where its limit is below the host's memory, else the host's: "no limit" can read as 2**63."""
     return group if group is not None and group.total_bytes < host.total_bytes else host
+
+
+def free_bytes(path: Path) -> int:
+    """What this user may still write to the disk that `path` lies on, or will lie on once it is made. Raises: OSError."""
+    place = path.absolute()
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    disk = os.statvfs(place)
+    return disk.f_bavail * disk.f_frsize
 
 
 def _core_percents() -> list[float]:

@@ -13,6 +13,7 @@ import asyncio
 import contextlib
 import os
 import secrets
+import signal
 import time
 from collections.abc import Coroutine
 from dataclasses import dataclass, replace
@@ -25,10 +26,12 @@ from plt_tui.control.attempt import Attempt
 from plt_tui.control.feed import Feed
 from plt_tui.control.folder import RunFolder, RunInfo, boot_id, host_name
 from plt_tui.control.logs import LogFollower
-from plt_tui.control.placement import Placement
+from plt_tui.control.placement import Placement, placed
 from plt_tui.control.record import Recorder, read_feed
 from plt_tui.control.restart import GiveUp, decide, where
-from plt_tui.errors import EXIT_SIGINT, EXIT_SIGTERM, StorageError
+from plt_tui.control.space import space_alert
+from plt_tui.control.summary import newest_saved, what_is_saved
+from plt_tui.errors import EXIT_SIGINT, EXIT_SIGTERM, STOP_EXIT_CODES, PltTuiError, StorageError
 from plt_tui.protocol.commands import Command, check, new_command, status_of
 from plt_tui.protocol.events import (
     Alert,
@@ -39,6 +42,7 @@ from plt_tui.protocol.events import (
     End,
     Event,
     Failed,
+    Gauges,
     Phase,
     Progress,
     Run,
@@ -100,7 +104,11 @@ class Hub:
         )
 
     async def run(self) -> int:
-        """Train until the target, a stop or a failure that cannot be retried; returns the exit code of the run."""
+        """Train until the target, a stop or a failure that cannot be retried; returns the exit code of the run.
+
+        Raises: StorageError when nothing could be started, once the record says so.
+        """
+        problem: PltTuiError | None = None
         self._ended = asyncio.get_running_loop().create_future()
         self._spawn_task(self._logs.follow())
         with contextlib.closing(self._recorder):
@@ -109,14 +117,20 @@ class Hub:
                 self._settle_past()
                 self._start_ranks()
                 end = await self._ended
+            except PltTuiError as error:
+                problem, reason = error, safe_line(str(error))
+                end = End(phase="failed", step=self.feed.state.step, exit_code=error.exit_code, reason=reason)
             finally:
                 await self._attempt.kill()
+                self._folder.clear_meetings()
                 for task in self._tasks:
                     task.cancel()
                 self._logs.read(to_the_end=True)
             self._refuse_all_but("", "the run ended first")
             self.publish(end)
             self.update_info(phase=end.phase)
+        if problem is not None:
+            raise problem
         return end.exit_code
 
     def update_info(self, **changes: str) -> None:
@@ -151,29 +165,32 @@ class Hub:
             if self._is_hibernated:  # it was a resume
                 self._wake()
 
-    def stop_by_signal(self, *, interrupt: bool) -> None:
-        """SIGINT (`interrupt`) or SIGTERM: save and end within the grace time; a second SIGINT ends at once.
+    def stop_by_signal(self, number: signal.Signals) -> None:
+        """One of STOP_EXIT_CODES came: save and end within the grace time; a second SIGINT ends at once.
 
-        A stop that a person asked for may take its time to save, until a signal comes. Call in the event loop.
+        A stop that a person asked for may take its time to save, until a signal comes. Call in the event loop, once `run` runs.
         """
-        exit_code, name = (EXIT_SIGINT, "SIGINT") if interrupt else (EXIT_SIGTERM, "SIGTERM")
-        self._interrupts += interrupt
+        self._interrupts += number is signal.SIGINT
         if self._interrupts > 1:
-            self._end("stopped", exit_code, "stopped at once by a second SIGINT; the last steps were not saved")
+            self._end("stopped", EXIT_SIGINT, "stopped at once by a second SIGINT; the last steps were not saved")
         elif self._stop_exit_code is None:
-            command = new_command("stop", actor=f"signal {name}")
+            command = new_command("stop", actor=f"signal {number.name}")
             self._request(command)
-            self._stop(command, exit_code, within_grace=True)
+            self._stop(command, STOP_EXIT_CODES[number], within_grace=True)
         else:
-            self._spawn_task(self._enforce_grace(f"stopped by signal {name}"))
+            self._spawn_task(self._enforce_grace(f"stopped by signal {number.name}"))
 
     def _request(self, command: Command) -> None:
         """Write down that `command` was asked for. Raises: StorageError when that fails; but a stop is always taken."""
-        event = self._recorder.record(replace(status_of(command, "requested"), time=time.time()))
-        if event.seq == 0 and command.name != "stop":
+        requested = replace(status_of(command, "requested"), time=time.time())
+        record = self._recorder.record if command.name == "stop" else self._recorder.record_now
+        try:
+            event = record(requested)
+        except OSError as error:
             raise StorageError(
-                f"{command.name}: the journal cannot be written, and nothing may change unrecorded; free some space"
-            )
+                f"{command.name}: the journal cannot be written ({error.strerror}), and nothing may change unrecorded; "
+                "free some space"
+            ) from None
         self._known_ids.add(command.id)
         self.feed.publish(event)
 
@@ -185,7 +202,7 @@ class Hub:
             return
         self._stop_exit_code = exit_code
         if not self._attempt.is_training or self._is_hibernated:
-            self._end_by(command, exit_code, f"{reason} while no rank was training; there was nothing new to save")
+            self._end_by(command, exit_code, f"{reason} while no rank was training; {what_is_saved(self.feed.state)}")
             return
         self._enter("stopping", reason)
         if within_grace:
@@ -205,6 +222,13 @@ class Hub:
         """Record `event`, then show it to every view."""
         stamped = event if event.time else replace(event, time=time.time())
         self.feed.publish(self._recorder.record(stamped))
+
+    def on_gauges(self, gauges: Gauges) -> None:
+        """The machine was read: show it, and warn before a checkpoint does not fit. Call in the event loop."""
+        self.feed.publish(gauges)
+        warning = space_alert(self.feed.state, gauges.disk_free_bytes)
+        if warning is not None:
+            self.publish(warning)
 
     def on_event(self, event: Event) -> None:
         """A rank said something that is no end."""
@@ -299,31 +323,24 @@ class Hub:
         self.publish(replace(applied, before=self.feed.state.step, after=step))
 
     def _new_attempt(self) -> Attempt:
-        return Attempt(self._folder, self, step=lambda: self.feed.state.step, spawn=self._spawn_task)
+        control = self._config.control
+        return Attempt(self._folder, self, control=control, step=lambda: self.feed.state.step, spawn=self._spawn_task)
 
     def _start_ranks(self) -> None:
-        devices, state = self._options.placement.devices, self.feed.state
-        meeting_file = self._folder.fresh_meeting_file()
-        specs = [
-            RankSpec(
-                entry=self._options.entry,
-                run_dir=str(self._folder.path),
-                rank=rank,
-                world_size=len(devices),
-                device=device,
-                threads=self._options.placement.threads,
-                meeting_file=str(meeting_file),
-                hub_pid=os.getpid(),
-                resume="auto" if self._follows_own_line else self._options.resume,
-                edits=edits_to(state.edits),
-                known_step=state.known_step,
-                guard_acts=state.guard_acts,
-                paused=self._paused,
-                plugins=self._options.plugins,
-            )
-            for rank, device in enumerate(devices)
-        ]
-        self._attempt.start(specs)
+        state = self.feed.state
+        told = RankSpec(
+            entry=self._options.entry,
+            run_dir=str(self._folder.path),
+            meeting_file=str(self._folder.fresh_meeting_file()),
+            hub_pid=os.getpid(),
+            resume="auto" if self._follows_own_line else self._options.resume,
+            edits=edits_to(state.edits),
+            known_step=state.known_step,
+            guard_acts=state.guard_acts,
+            paused=self._paused,
+            plugins=self._options.plugins,
+        )
+        self._attempt.start(placed(told, self._options.placement))
         for command in self._pending.values():
             self._attempt.send(command)
 
@@ -344,10 +361,10 @@ class Hub:
     async def _enforce_grace(self, reason: str) -> None:
         grace_s = self._config.control.grace_s
         await asyncio.sleep(grace_s)
-        saved = self.feed.state.checkpoints
-        last = f"the newest checkpoint is {saved[-1].path}" if saved else "there is no checkpoint"
         exit_code = self._stop_exit_code if self._stop_exit_code is not None else EXIT_SIGTERM
-        self._end("stopped", exit_code, f"{reason}; not saved within {grace_s:g} s (control.grace_s); {last}")
+        self._end(
+            "stopped", exit_code, f"{reason}; not saved within {grace_s:g} s (control.grace_s); {newest_saved(self.feed.state)}"
+        )
 
     def _end(self, phase: RunPhase, exit_code: int, reason: str, done: Done | None = None) -> None:
         if self._ended is None or self._ended.done():

@@ -1,7 +1,8 @@
 """What ranks print, read back from their log files: nothing a rank writes can block it, crash it or get lost with it.
 
 The file is the truth; the hub follows its end a few times a second and turns new lines into log lines for the views. A flood is
-cut: of more than MAX_READ_BYTES since the last look only the end is shown, and the rest is counted.
+cut: of more than MAX_READ_BYTES or MAX_LINES since the last look only the end is shown, and the rest is counted. Invariant: a
+look takes a bounded time (10 ms), and every line is shown or counted once, also when its file is put aside for a new one.
 """
 
 from __future__ import annotations
@@ -15,10 +16,17 @@ from pathlib import Path
 from typing import BinaryIO
 
 from plt_tui.protocol.events import LogLine, Logs
-from plt_tui.protocol.text import safe_line
+from plt_tui.protocol.rank import ASIDE_SUFFIX
+from plt_tui.protocol.text import MAX_LINE_CHARS, safe_line
 
-MAX_READ_BYTES = 256 * 1024
-"""Most bytes of one file that are shown per look."""
+MAX_READ_BYTES = 64 * 1024
+"""Most bytes of one file that are shown per look: 50 ms where every character is one to be made visible."""
+MAX_LINES = 5000
+"""Most lines of one file that are shown per look."""
+MAX_LINE_BYTES = 4 * MAX_LINE_CHARS
+"""What is kept of a line that does not end: all of it that is ever shown."""
+MAX_SKIP_BYTES = 8 * 1024 * 1024
+"""Most bytes of one file that are only counted per look: of a longer flood the rest is left to the looks after it."""
 
 TICK_S = 0.25
 """Seconds between two looks at the files."""
@@ -35,40 +43,70 @@ class LogTail:
         self._source = source
         self._offset = path.stat().st_size if from_end and path.exists() else 0
         self._partial = b""
+        self._identity = _identity(path)
+        self.is_behind = False
+        """There was more to read at the last look than one look takes on."""
 
     def read(self, now: float, *, to_the_end: bool = False) -> tuple[list[LogLine], int]:
         """Whole lines written since the last call, stamped `now` (Unix seconds), and the number of lines left out.
 
         `to_the_end`: nobody writes any more, so a last line without its end counts too.
         """
+        self.is_behind = False
         try:
-            with self._path.open("rb") as file:
-                dropped = self._skip_flood(file)
-                file.seek(self._offset)
+            path = self._current()
+            with path.open("rb") as file:
+                size = file.seek(0, os.SEEK_END)
+                dropped = self._skip_flood(file, size)
                 grown = file.read(MAX_READ_BYTES)
         except OSError:
             return [], 0
         self._offset += len(grown)
-        data = self._partial + grown
-        dropped += data[:-MAX_READ_BYTES].count(b"\n")
-        *lines, self._partial = data[-MAX_READ_BYTES:].split(b"\n")
+        self.is_behind = self._offset < size or path != self._path
+        *lines, self._partial = (self._partial + grown).split(b"\n")
         if to_the_end and self._partial:
             lines.append(self._partial)
-        if to_the_end or len(self._partial) >= MAX_READ_BYTES:  # the other case is one endless line
+        if to_the_end:
             self._partial = b""
-        return [parse_line(line, self._source, now) for line in lines], dropped
+        elif len(self._partial) >= MAX_READ_BYTES:
+            self._partial = self._partial[:MAX_LINE_BYTES]
+        dropped += len(lines[:-MAX_LINES])
+        return [parse_line(line, self._source, now) for line in lines[-MAX_LINES:]], dropped
 
-    def _skip_flood(self, file: BinaryIO) -> int:
-        """Move on to the last MAX_READ_BYTES of what was written; the number of lines left out. Holds one piece at a time."""
-        end = file.seek(0, os.SEEK_END) - MAX_READ_BYTES
+    def _current(self) -> Path:
+        """The file to read from: one that was put aside for a new one is read to its end first. Raises: OSError."""
+        identity, aside = _identity(self._path), self._path.with_name(self._path.name + ASIDE_SUFFIX)
+        if identity == self._identity:
+            return self._path
+        if self._identity is not None and self._identity == _identity(aside) and aside.stat().st_size > self._offset:
+            return aside
+        if self._identity != _identity(aside):  # else a line may go on from the one file to the other
+            self._partial = b""
+        self._identity, self._offset = identity, 0
+        return self._path
+
+    def _skip_flood(self, file: BinaryIO, size: int) -> int:
+        """Move `file` on to the last MAX_READ_BYTES that this look takes on; the number of lines left out. Holds one piece."""
+        if size < self._offset:  # somebody cut it
+            self._offset, self._partial = 0, b""
+        end = min(size, self._offset + MAX_SKIP_BYTES) - MAX_READ_BYTES
+        file.seek(self._offset)
         if end <= self._offset:
             return 0
-        file.seek(self._offset)
         num_lines, self._partial = 0, b""
         while self._offset < end and (piece := file.read(min(MAX_READ_BYTES, end - self._offset))):
             num_lines += piece.count(b"\n")
             self._offset += len(piece)
         return num_lines
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """What tells the file at `path` from another one of that name; None when there is none."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 class LogFollower:
@@ -82,15 +120,24 @@ class LogFollower:
         """Look at the files a few times a second, until cancelled."""
         while True:
             await asyncio.sleep(TICK_S)
-            self.read()
+            for tail in self._tails:
+                self._look(tail)
+                await asyncio.sleep(0)  # many files at once are many short turns of the loop
 
     def read(self, *, to_the_end: bool = False) -> None:
-        """Publish what is new; `to_the_end` as in `LogTail.read`."""
-        now = time.time()
+        """Publish what is new; `to_the_end`: all that is left, as nobody writes any more."""
         for tail in self._tails:
-            lines, dropped = tail.read(now, to_the_end=to_the_end)
-            if lines or dropped:
-                self._publish(Logs(time=now, lines=lines, dropped=dropped))
+            self._look(tail)
+            while to_the_end and tail.is_behind:
+                self._look(tail)
+            if to_the_end:
+                self._look(tail, to_the_end=True)
+
+    def _look(self, tail: LogTail, *, to_the_end: bool = False) -> None:
+        now = time.time()
+        lines, dropped = tail.read(now, to_the_end=to_the_end)
+        if lines or dropped:
+            self._publish(Logs(time=now, lines=lines, dropped=dropped))
 
 
 def parse_line(line: bytes, source: str, now: float) -> LogLine:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from plt_tui.config.schema import ParallelSection
 from plt_tui.errors import UsageError
+from plt_tui.protocol.rank import RankSpec
 
 MAX_AUTO_CPU_RANKS = 4
 """More CPU ranks than this are used only when asked for: each holds a copy of the model and of torch (about 300 MB)."""
@@ -28,6 +29,15 @@ def place(parallel: ParallelSection, cores: int, gpus: Sequence[int]) -> Placeme
     devices = _devices(parallel, cores, gpus)
     threads = max(1, cores // len(devices)) if parallel.threads == "auto" else parallel.threads
     return Placement(devices=devices, threads=threads)
+
+
+def placed(told: RankSpec, placement: Placement) -> list[RankSpec]:
+    """What each rank is told: all the same as `told`, but for its place."""
+    world_size, threads = len(placement.devices), placement.threads
+    return [
+        replace(told, rank=rank, world_size=world_size, device=device, threads=threads)
+        for rank, device in enumerate(placement.devices)
+    ]
 
 
 def _devices(parallel: ParallelSection, cores: int, gpus: Sequence[int]) -> tuple[str, ...]:

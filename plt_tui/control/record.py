@@ -1,19 +1,25 @@
 """The record of a run on disk: written by its hub, read by whoever opens a finished run, resumes it or replays it.
 
 `journal.jsonl` holds what changes the run and is synced line by line; `metrics.jsonl` (steps, evaluations) and `samples.jsonl`
-are flushed at every write and synced with each checkpoint. A file that cannot be written does not stop the run: the failure
-is reported once and the writer goes on trying. Invariant: what `journal` returned from is on disk.
+are flushed at every write and synced with each checkpoint. A file that cannot be written does not stop the run: its lines wait
+in memory, in order, and every further event is another attempt. Invariant: a line is on disk whole or not at all, and behind
+every line of its file with a lower number.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import heapq
 import io
+import logging
+import math
 import os
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import reduce
+from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
 
@@ -41,30 +47,67 @@ from plt_tui.protocol.framing import decode_lines, encode
 TAIL_BYTES = 64 * 1024
 """What is read at once of a file's end; for an overview all of the metrics that is read: some hundred steps."""
 
+MAX_WAITING = 100_000
+"""Most lines of metrics, and of samples, that wait in memory for a disk: 25 MB of steps. Then the oldest are lost."""
+MAX_CHUNK_LINES = 512
+"""Most waiting lines that are written at once."""
+
+_logger = logging.getLogger(__name__)
+
 _NOT_RECORDED = (Progress, RankStatus, Recent, Gauges, Logs, Steps, CaughtUp)
 
 
 class LineFile:
-    """A file of JSON lines that is only appended to."""
+    """A file of lines that is only appended to. What cannot be written waits, and is written before what comes after it."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, is_synced: bool = False, max_waiting: int | None = None) -> None:
+        """is_synced: what was written is on disk; max_waiting: of more lines the oldest are lost. Raises: OSError."""
         self.path = path
-        self._file: BinaryIO = path.open("ab", buffering=0)
+        self.waiting: deque[bytes] = deque()
+        self.num_lost = 0
+        self._is_synced = is_synced
+        self._max_waiting = max_waiting
+        self._file: BinaryIO = path.open("ab+", buffering=0)
         os.fchmod(self._file.fileno(), 0o600)
-        self._end_torn_line()
+        end = self._file.seek(0, os.SEEK_END)
+        self._size = _end_of_last_line(self._file, end)
+        if self._size < end:  # the piece of a line that a killed writer left: the next line must not glue itself to it
+            self._file.truncate(self._size)
+        self._is_torn = False
 
-    def write(self, event: Event, *, sync: bool) -> None:
-        """Append one event; with `sync` it is on disk when this returns. Raises: OSError, and the file has no piece of it."""
-        line = encode(event) + b"\n"
-        start = self._file.seek(0, os.SEEK_END)
+    def put(self, line: bytes) -> None:
+        """Let `line` wait behind those that wait already."""
+        self.waiting.append(line)
+        if self._max_waiting is not None and len(self.waiting) > self._max_waiting:
+            self.waiting.popleft()
+            self.num_lost += 1
+
+    def flush(self) -> None:
+        """Write what waits, a little at first: while the disk is full, trying costs one small write. Raises: OSError."""
+        count = 1
+        while self.waiting:
+            chunk = list(islice(self.waiting, count))
+            self.write(b"".join(chunk))
+            for _ in chunk:
+                self.waiting.popleft()
+            count = min(2 * count, MAX_CHUNK_LINES)
+
+    def write(self, lines: bytes) -> None:
+        """Append whole lines. Raises: OSError, and the file has no piece of them, or loses it before the next write."""
+        if self._is_torn:
+            self._cut()
         try:
-            while line:
-                line = line[self._file.write(line) :]  # a disk that is nearly full takes a part
+            rest = memoryview(lines)
+            while rest:
+                rest = rest[self._file.write(rest) :]  # a disk that is nearly full takes a part
+            if self._is_synced:
+                self.sync()
         except OSError:
-            self._file.truncate(start)
+            self._is_torn = True
+            with contextlib.suppress(OSError):
+                self._cut()
             raise
-        if sync:
-            self.sync()
+        self._size += len(lines)
 
     def sync(self) -> None:
         """Force what was written to disk. Raises: OSError."""
@@ -74,13 +117,9 @@ class LineFile:
         """Close the file."""
         self._file.close()
 
-    def _end_torn_line(self) -> None:
-        """Cut off the piece of a line that a killed writer left, so that the next line does not glue itself to it."""
-        with self.path.open("rb+") as file:
-            end = file.seek(0, os.SEEK_END)
-            whole = _end_of_last_line(file, end)
-            if whole < end:
-                file.truncate(whole)
+    def _cut(self) -> None:
+        self._file.truncate(self._size)
+        self._is_torn = False
 
 
 def _end_of_last_line(file: BinaryIO, end: int) -> int:
@@ -96,47 +135,77 @@ def _end_of_last_line(file: BinaryIO, end: int) -> int:
 
 
 class Recorder:
-    """Numbers each event and writes it to the file it belongs to. Used by the hub's event loop only."""
+    """Numbers each event and writes it to the file it belongs to. Used by the hub's event loop only.
+
+    A fact has happened and is recorded, late if need be (`record`). A wish is written down now or is refused (`record_now`).
+    """
 
     def __init__(self, folder: RunFolder, last_seq: int, on_error: Callable[[str], None]) -> None:
+        """on_error: told what is wrong with the record, once, and "" when all is well again. Raises: StorageError."""
         self._last_seq = last_seq
-        self._journal = LineFile(folder.journal)
-        self._metrics = LineFile(folder.metrics)
-        self._samples = LineFile(folder.samples)
         self._on_error = on_error
-        self._failing: set[LineFile] = set()
+        self._folder = folder
+        self._files = _opened(folder)
+        self._journal, self._metrics, self._samples = self._files
+        self._cause = ""
+        """Why the last write that failed did, and what to do about it."""
+        self._problems: dict[str, str] = {}
+        """What is wrong now, in words, by what failed."""
+        self._num_told = 0
+        """Lines that were missing when that was last told."""
 
     def record(self, event: Event) -> Event:
-        """Write `event` where it belongs and return it with its number.
+        """Write `event` where it belongs, at the latest when its disk works again, and return it with its number.
 
-        What is not recorded comes back as it was, without a number: a full disk is reported, not raised.
+        What is only of the moment is not recorded and comes back as it was.
         """
-        if isinstance(event, _NOT_RECORDED):
-            return event
-        self._last_seq += 1
-        numbered = replace(event, seq=self._last_seq)
-        file = self._file_of(event)
+        if not isinstance(event, _NOT_RECORDED):
+            event, line = self._numbered(event)
+            self._file_of(event).put(line)
+            self._last_seq = event.seq
+        self._write_out()
+        return event
+
+    def record_now(self, event: Event) -> Event:
+        """Write `event` to the journal and return it with its number: it is on disk. Raises: OSError, and it never will be."""
+        numbered, line = self._numbered(event)
         try:
-            file.write(numbered, sync=file is self._journal)
+            self._journal.flush()
+            self._journal.write(line)
         except OSError as error:
-            self._failed(file, f"{error.strerror}: the record is incomplete; free some space")
-            return event
-        self._worked(file)
+            self._tell_failure(error)
+            raise
+        self._last_seq = numbered.seq
+        self._tell_success()
         return numbered
+
+    def unwritten(self) -> str:
+        """How much of the record is in memory only, why, and what to do about it; empty when none is."""
+        count = sum(len(file.waiting) for file in self._files)
+        return f"{_lines(count)} of the record in memory only: {self._cause}" if count else ""
 
     def sync(self) -> None:
         """Force metrics and samples to disk, before a checkpoint counts as saved."""
+        self._write_out()
+        problem = ""
         for file in (self._metrics, self._samples):
             try:
                 file.sync()
             except OSError as error:
-                self._failed(file, f"{error.strerror}: {file.path.name} is not on disk")
+                problem = f"{file.path.name} is not on disk: {_cause_and_remedy(error, self._folder)}"
+        self._tell("sync", problem)
 
     def close(self) -> None:
-        """Sync and close all files."""
+        """Write what waits, sync and close all files; what still cannot be written is said in the log, and lost."""
         self.sync()
-        for file in (self._journal, self._metrics, self._samples):
+        if unwritten := self.unwritten():
+            _logger.error("lost with this process: %s", unwritten)
+        for file in self._files:
             file.close()
+
+    def _numbered(self, event: Event) -> tuple[Event, bytes]:
+        numbered = replace(event, seq=self._last_seq + 1)
+        return numbered, encode(numbered) + b"\n"
 
     def _file_of(self, event: Event) -> LineFile:
         match event:
@@ -147,17 +216,69 @@ class Recorder:
             case _:
                 return self._journal
 
-    def _failed(self, file: LineFile, problem: str) -> None:
-        if not self._failing:
-            self._on_error(problem)
-        self._failing.add(file)
+    def _write_out(self) -> None:
+        """Write what waits. Steps wait for the journal too: none is on disk without the edit that it was computed under."""
+        if not any(file.waiting for file in self._files):
+            return
+        try:
+            for file in self._files:
+                file.flush()
+        except OSError as error:
+            self._tell_failure(error)
+        else:
+            self._tell_success()
 
-    def _worked(self, file: LineFile) -> None:
-        """Say that all is well again once no file is failing: one that is written must not hide another that is not."""
-        if file in self._failing:
-            self._failing.remove(file)
-            if not self._failing:
-                self._on_error("")
+    def _tell_success(self) -> None:
+        """Take back what was said, once nothing waits any more; but what was lost stays lost."""
+        if self._problems.get("write") and not self.unwritten():
+            self._num_told = 0
+            num_lost = sum(file.num_lost for file in self._files)
+            lost = f"{_lines(num_lost)} of steps and samples lost while nothing could be written"
+            self._tell("write", lost if num_lost else "")
+
+    def _tell_failure(self, error: OSError) -> None:
+        """Say what is missing, again whenever that has doubled."""
+        self._cause = _cause_and_remedy(error, self._folder)
+        num_lost = sum(file.num_lost for file in self._files)
+        num_missing = num_lost + sum(len(file.waiting) for file in self._files)
+        if num_missing >= 2 * self._num_told:
+            self._num_told = num_missing
+            lost = f"{_lines(num_lost)} lost, " if num_lost else ""
+            self._tell("write", lost + (self.unwritten() or f"nothing can be recorded: {self._cause}"))
+
+    def _tell(self, about: str, problem: str) -> None:
+        if self._problems.get(about, "") != problem:
+            self._problems[about] = problem
+            self._on_error("; ".join(filter(None, self._problems.values())))
+
+
+def _opened(folder: RunFolder) -> tuple[LineFile, LineFile, LineFile]:
+    """Journal, metrics and samples. Raises: StorageError, and none is open."""
+    with contextlib.ExitStack() as files:
+        try:
+            journal = files.enter_context(contextlib.closing(LineFile(folder.journal, is_synced=True)))
+            metrics = files.enter_context(contextlib.closing(LineFile(folder.metrics, max_waiting=MAX_WAITING)))
+            samples = files.enter_context(contextlib.closing(LineFile(folder.samples, max_waiting=MAX_WAITING)))
+        except OSError as error:
+            raise StorageError(f"the record of the run cannot be opened: {_cause_and_remedy(error, folder)}") from None
+        files.pop_all()
+    return journal, metrics, samples
+
+
+def _lines(count: int) -> str:
+    """A number of lines in words: "1 line", "12 400 lines"."""
+    return "1 line" if count == 1 else f"{count:,} lines".replace(",", " ")
+
+
+def _cause_and_remedy(error: OSError, folder: RunFolder) -> str:
+    match error.errno:
+        case errno.ENOSPC | errno.EDQUOT:
+            remedy = f"free some space on {folder.path}"
+        case errno.EFBIG:
+            remedy = "raise the limit on the size of files (ulimit -f)"
+        case _:
+            remedy = f"make {folder.path} writable again"
+    return f"{error.strerror or error}; {remedy}"
 
 
 def read_journal(folder: RunFolder) -> list[Event]:
@@ -208,10 +329,11 @@ def _read_metrics(path: Path, size: int, others: Sequence[int]) -> Iterator[Even
         yield from read_metrics(_lines_within(file, size), others)
 
 
-def _lines_within(file: BinaryIO, size: int) -> Iterator[bytes]:
+def _lines_within(file: BinaryIO, size: float) -> Iterator[bytes]:
+    """The lines in the first `size` bytes; what has no end is none yet: the next writer cuts it off."""
     for line in file:
         size -= len(line)
-        if size < 0:
+        if size < 0 or not line.endswith(b"\n"):
             return
         yield line
 
@@ -230,14 +352,14 @@ def _tail(path: Path) -> Iterator[Event]:
     with _readable(path) as file:
         size = file.seek(0, os.SEEK_END)
         file.seek(max(0, size - TAIL_BYTES))
-        lines = file.read().splitlines()
+        lines = list(_lines_within(file, TAIL_BYTES))
         yield from decode_lines(lines[1:] if size > TAIL_BYTES else lines)
 
 
 def _read(path: Path) -> Iterator[Event]:
     """The events of a file of lines. Raises: StorageError."""
     with _readable(path) as file:
-        yield from decode_lines(file)
+        yield from decode_lines(_lines_within(file, math.inf))
 
 
 @contextlib.contextmanager

@@ -17,7 +17,7 @@ from plt_tui.config.load import to_toml
 from plt_tui.config.schema import RunConfig
 from plt_tui.control.attempt import Attempt
 from plt_tui.control.folder import RunFolder
-from plt_tui.control.placement import Placement
+from plt_tui.control.placement import Placement, placed
 from plt_tui.control.restart import where
 from plt_tui.errors import PltTuiError, RankFailed, StorageError, by_exit_code
 from plt_tui.protocol.events import Done, Event, Failed, Step
@@ -53,7 +53,7 @@ async def compute(job: Job, folder: RunFolder, hear: Callable[[Event], bool]) ->
     Raises: what made a rank fail, under the error class of its exit code.
     """
     owner = _Owner()
-    attempt = Attempt(folder, owner, step=lambda: owner.step, spawn=owner.spawn)
+    attempt = Attempt(folder, owner, control=job.config.control, step=lambda: owner.step, spawn=owner.spawn)
     try:
         attempt.start(_specs(job, folder))
         while True:
@@ -92,24 +92,17 @@ def _weights(folder: Path) -> str:
 def _specs(job: Job, folder: RunFolder) -> list[RankSpec]:
     saving = job.config.checkpoint.model_copy(update={"dir": "", "every": job.save_every})
     folder.create(to_toml(job.config.model_copy(update={"checkpoint": saving})))
-    meeting_file = folder.fresh_meeting_file()
-    return [
-        RankSpec(
-            entry=job.entry,
-            run_dir=str(folder.path),
-            rank=rank,
-            world_size=len(job.placement.devices),
-            device=device,
-            threads=job.placement.threads,
-            meeting_file=str(meeting_file),
-            hub_pid=os.getpid(),
-            resume=job.resume,
-            edits=edits_to(job.edits),
-            until=job.until,
-            plugins=tuple(job.plugins),
-        )
-        for rank, device in enumerate(job.placement.devices)
-    ]
+    told = RankSpec(
+        entry=job.entry,
+        run_dir=str(folder.path),
+        meeting_file=str(folder.fresh_meeting_file()),
+        hub_pid=os.getpid(),
+        resume=job.resume,
+        edits=edits_to(job.edits),
+        until=job.until,
+        plugins=tuple(job.plugins),
+    )
+    return placed(told, job.placement)
 
 
 class _Owner:

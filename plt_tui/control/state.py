@@ -67,37 +67,25 @@ class Branch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pace:
-    """Running mean of seconds per step in this session: never mixed with the time before a resume or in a pause."""
+    """Running mean of seconds per step in this session, as its ranks measured them: a clock that is set changes nothing."""
 
-    last_step: int = 0
-    last_time: float = 0.0
+    has_begun: bool = False
+    """The first step was made; it took as long as it took to warm up."""
     mean_s: float = 0.0
     weight: float = 0.0
     """Sum of the weights in `mean_s`: dividing by it removes the start's bias (Kingma and Ba 2014, section 3)."""
 
-    def after(self, step: int, time: float) -> Pace:
-        """The pace once step `step` has ended at `time`; a first step after a break only sets the mark."""
-        if self.last_time == 0.0 or step <= self.last_step or time < self.last_time:
-            return replace(self, last_step=step, last_time=time)
-        steps = step - self.last_step
-        past = PACE_SMOOTHING**steps
-        mean_s = past * self.mean_s + (1 - past) * (time - self.last_time) / steps
-        return Pace(last_step=step, last_time=time, mean_s=mean_s, weight=past * self.weight + (1 - past))
+    def after(self, step_ms: float) -> Pace:
+        """The pace once a step has taken so long."""
+        return self.after_all((step_ms,))
 
-    def after_all(self, steps: Sequence[float], times: Sequence[float]) -> Pace:
-        """The same as `after` for each step and time in turn, to the bit, without a value for each of them."""
-        last_step, last_time, mean_s, weight = self.last_step, self.last_time, self.mean_s, self.weight
-        for step, time in zip(map(int, steps), times, strict=True):
-            if not (last_time == 0.0 or step <= last_step or time < last_time):
-                past = PACE_SMOOTHING ** (step - last_step)
-                mean_s = past * mean_s + (1 - past) * (time - last_time) / (step - last_step)
-                weight = past * weight + (1 - past)
-            last_step, last_time = step, time
-        return Pace(last_step=last_step, last_time=last_time, mean_s=mean_s, weight=weight)
-
-    def broken(self) -> Pace:
-        """The same pace with its mark removed, for a pause or an evaluation that must not count as a step."""
-        return replace(self, last_time=0.0)
+    def after_all(self, steps_ms: Sequence[float]) -> Pace:
+        """The same as `after` for each step in turn, to the bit, without a value for each of them."""
+        mean_s, weight = self.mean_s, self.weight
+        for step_ms in steps_ms if self.has_begun else steps_ms[1:]:
+            mean_s = PACE_SMOOTHING * mean_s + (1 - PACE_SMOOTHING) * step_ms / 1e3
+            weight = PACE_SMOOTHING * weight + (1 - PACE_SMOOTHING)
+        return Pace(has_begun=self.has_begun or len(steps_ms) > 0, mean_s=mean_s, weight=weight)
 
     @property
     def seconds_per_step(self) -> float | None:
@@ -178,7 +166,7 @@ def apply(state: RunState, event: Event) -> RunState:
         state = replace(state, started_at=event.time)
     match event:
         case Step():
-            return _after_step(state, event, state.pace.after(event.step, event.time))
+            return _after_step(state, event, state.pace.after(event.step_ms))
         case Steps(count=count, branch=0) if count > 0:
             return _after_block(state, event)
         case RankStatus():
@@ -200,9 +188,9 @@ def apply(state: RunState, event: Event) -> RunState:
         case Recent():
             return replace(state, recent=event)
         case Eval():
-            return replace(state, last_eval=event, best_eval=_better(state.best_eval, event), pace=state.pace.broken())
+            return replace(state, last_eval=event, best_eval=_better(state.best_eval, event))
         case Sample():
-            return replace(state, last_sample=event, pace=state.pace.broken())
+            return replace(state, last_sample=event)
         case Checkpoint():
             others = tuple(saved for saved in state.checkpoints if saved.step != event.step)
             return replace(state, checkpoints=(*others, event))
@@ -226,11 +214,11 @@ def apply(state: RunState, event: Event) -> RunState:
             return state
 
 
-def apply_rows(state: RunState, steps: Sequence[float], times: Sequence[float], last: Step) -> RunState:
-    """Like applying many steps one by one; `steps` and `times`: their numbers and times, `last`: the last one of them."""
+def apply_rows(state: RunState, times: Sequence[float], steps_ms: Sequence[float], last: Step) -> RunState:
+    """Like applying many steps one by one; `times` and `steps_ms`: of all of them, `last`: the last one."""
     if state.started_at == 0.0:
         state = replace(state, started_at=next(filter(None, times), 0.0))
-    return _after_step(state, last, state.pace.after_all(steps, times))
+    return _after_step(state, last, state.pace.after_all(steps_ms))
 
 
 def _after_step(state: RunState, step: Step, pace: Pace) -> RunState:
@@ -249,12 +237,9 @@ def _after_block(state: RunState, block: Steps) -> RunState:
     last = {name: block.column(name)[-1] for name in block.columns}
     whole = ("step", "tokens")
     step = Step(**{name: int(value) if name in whole else value for name, value in last.items()})  # type: ignore[arg-type]
-    pace = state.pace
-    session_start = state.run.time if state.run is not None else 0.0
-    for step_number, time in zip(block.column("step")[-2:], block.column("time")[-2:], strict=True):
-        if time >= session_start:
-            pace = pace.after(int(step_number), time)
-    return _after_step(state, step, pace)
+    began_at = state.run.start_step if state.run is not None else 0
+    rows = zip(block.column("step")[-2:], block.column("step_ms")[-2:], strict=True)
+    return _after_step(state, step, state.pace.after_all([step_ms for number, step_ms in rows if number > began_at]))
 
 
 def _after_phase(state: RunState, event: Phase) -> RunState:
@@ -269,7 +254,6 @@ def _after_phase(state: RunState, event: Phase) -> RunState:
         ranks={} if has_no_ranks else state.ranks,
         recent=None if has_no_ranks else state.recent,
         end=end,
-        pace=state.pace.broken(),
     )
 
 
@@ -336,7 +320,6 @@ def _after_rewind(state: RunState, event: CommandStatus) -> RunState:
         branches=branches,
         edits=(*rewound(state.edits, event.step), *skips),
         checkpoints=tuple(saved for saved in state.checkpoints if saved.step <= event.step),
-        pace=state.pace.broken(),
         **_kept_until(state, event.step),
     )
 

@@ -1,18 +1,20 @@
 """The processes of the ranks: started, watched and ended. Decides nothing: it reports what ranks say and how they end.
 
 Lives in the hub's event loop; ranks are spawned from its main thread, because the kernel's parent-death signal follows the
-thread that started a process. Invariant: after `kill` returns no rank of this supervisor is alive.
+thread that started a process. Invariant: after `kill` returns no rank of this supervisor is alive, but those that it names.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import multiprocessing
+import multiprocessing.process
 import os
 import signal
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Iterable, Sequence
+from multiprocessing import resource_tracker
 from multiprocessing.context import SpawnProcess
 from typing import Protocol
 
@@ -23,6 +25,9 @@ from plt_tui.protocol.rank import STOP_SIGNALS, RankSpec, rank_process
 
 LAST_WORDS_S = 1.0
 """An ended rank that is silent for this long has said all: a grandchild that keeps the queue open must not hide the exit."""
+KILL_PATIENCE_S = 10.0
+"""How long ranks may take to end after SIGKILL: one that waits for a device or a dead file server may never do it."""
+POLL_S = 0.005
 
 
 class Listener(Protocol):
@@ -63,6 +68,7 @@ class Supervisor:
     def start(self, specs: Sequence[RankSpec]) -> None:
         """Start one process per spec; call from the main thread, in the event loop, when none is running."""
         loop = asyncio.get_running_loop()
+        _start_tracker()
         for spec in specs:
             self._ranks.append(self._start_one(spec, loop))
 
@@ -71,26 +77,41 @@ class Supervisor:
         if self._ranks:
             self._ranks[0].link.send(command)
 
-    async def kill(self) -> None:
+    def send_signal(self, number: signal.Signals, ranks: Iterable[int]) -> None:
+        """Send a signal to those of `ranks` that are alive."""
+        for rank in ranks:
+            process = self._ranks[rank].process
+            if process.is_alive():
+                os.kill(process.pid or 0, number)
+
+    async def kill(self) -> list[int]:
         """End every rank with SIGKILL and wait until all are gone; their exits are not reported any more.
 
-        A second call while one is under way waits for the same ranks: the end of a run can meet a recovery.
+        A second call while one is under way waits for the same ranks: the end of a run can meet a recovery. Returns the process
+        ids of those that are still there after KILL_PATIENCE_S; they are given up, and nothing waits for them any more.
         """
+        given_up = []
         async with self._killing:
             self._dying, self._ranks = self._dying + self._ranks, []
             for rank in self._dying:
                 if rank.watcher is not None:
                     rank.watcher.cancel()
                 rank.process.kill()
+            give_up_at = time.monotonic() + KILL_PATIENCE_S
             while self._dying:
                 rank = self._dying[0]
-                await asyncio.to_thread(rank.process.join)
+                has_ended = await _ended(rank.process, give_up_at)
                 await asyncio.to_thread(rank.link.close)
-                rank.process.close()
+                if has_ended:
+                    rank.process.close()
+                else:
+                    given_up.append(rank.process.pid or 0)
+                    _forget(rank.process)
                 rank.watcher = (
                     None  # refers to the rank in turn: the pipes would stay open until the garbage collector comes by
                 )
                 self._dying.pop(0)
+        return given_up
 
     def _start_one(self, spec: RankSpec, loop: asyncio.AbstractEventLoop) -> _Rank:
         queues = Queues.create(self._context)
@@ -98,10 +119,12 @@ class Supervisor:
         number = spec.rank
 
         def heard(events: list[Event]) -> None:
-            loop.call_soon_threadsafe(self._listener.on_rank_events, number, events)
+            with contextlib.suppress(RuntimeError):  # the loop is closed: a rank that could not be ended has come back to life
+                loop.call_soon_threadsafe(self._listener.on_rank_events, number, events)
 
         def emptied() -> None:
-            loop.call_soon_threadsafe(drained.set)
+            with contextlib.suppress(RuntimeError):
+                loop.call_soon_threadsafe(drained.set)
 
         drained = asyncio.Event()
         rank = _Rank(process, HubEnd(queues, heard, emptied), drained)
@@ -132,6 +155,35 @@ class Supervisor:
                 await asyncio.wait_for(rank.drained.wait(), LAST_WORDS_S)
         rank.process.join()
         self._listener.on_rank_exit(number, rank.process.exitcode or 0)
+
+
+def _start_tracker() -> None:
+    """The helper of `multiprocessing` ignores SIGINT and SIGTERM only, and other stops that reach the group would end it.
+
+    A mask is inherited, so it never hears of them.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+    try:
+        resource_tracker.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+async def _ended(process: SpawnProcess, give_up_at: float) -> bool:
+    """Wait for the end of `process`, until `give_up_at` by time.monotonic; False when it did not come.
+
+    Asks instead of joining: a thread that joined a process which never ends could not end either.
+    """
+    while process.is_alive():
+        if time.monotonic() > give_up_at:
+            return False
+        await asyncio.sleep(POLL_S)
+    return True
+
+
+def _forget(process: SpawnProcess) -> None:
+    """Let this process end without waiting for a child that does not."""
+    multiprocessing.process._children.discard(process)  # type: ignore[attr-defined]  # `multiprocessing` has no public way
 
 
 def _exit_descriptor(process: SpawnProcess) -> int:

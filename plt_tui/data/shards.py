@@ -55,7 +55,7 @@ class Shard:
     is_open: bool
     """The document of the last id goes on behind the shard."""
     has_text: bool
-    """Not everything is white space."""
+    """Not everything is white space, or zero bytes, as a copy leaves them that a power failure cut off."""
 
 
 def num_workers() -> int:
@@ -109,7 +109,7 @@ def tokenise(works: Iterable[Work], tokenizer: Tokenizer, target: Path, name: st
     Shards lie in the folder `shards` beside `target`; what is known of them stays there, so that a later call finds `target`
     complete. At most two works for each worker are taken from `works` at once. `name`: of the corpus, for messages.
 
-    Raises: DataError when a text cannot be read or encoded, or all of them are white space; OSError.
+    Raises: DataError when a text cannot be read or encoded, or none of them holds text; OSError.
     """
     shelf = _Shelf(target)
     shelf.path(0).parent.mkdir(exist_ok=True)
@@ -210,7 +210,7 @@ class _Encoder:
         except DataError as error:
             raise DataError(f"{self._name}: {error}") from None
         self._source_bytes += piece.source_bytes
-        self._has_text = self._has_text or bool(piece.text.strip())
+        self._has_text = self._has_text or bool(piece.text.replace("\0", " ").strip())
         if len(ids):
             if self._between_documents:
                 self._count += len(self._separator)
@@ -268,9 +268,9 @@ class _Joiner:
             self._next += 1
 
     def finish(self, name: str) -> TokenFile:
-        """What was joined. Raises: DataError when it was nothing but white space."""
+        """What was joined. Raises: DataError when there was no text in it."""
         if not self._has_text:
-            raise DataError(f"{name}: holds nothing but white space; give some text")
+            raise DataError(f"{name}: holds nothing but white space or zero bytes; give some text")
         num_bytes = self._target.tell()
         self._target.truncate()
         self._target.flush()

@@ -297,6 +297,8 @@ class Failed(Event):
     """The process was ended from outside, or by a crash, and could not speak for itself."""
     is_lost_peer: bool = False
     """A collective failed: most likely because another rank failed first."""
+    left_alive: list[int] = field(default_factory=list)
+    """Process ids of ranks that could not be ended after it: nothing may be started in their place."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,7 +6,8 @@ side closes its copies of the far ends, so the end of a process is the end of fi
 - hub gone -> the rank's reader sees the end of its command queue and ends the process;
 - rank gone -> the hub's reader sees the end of the event queue, also in the middle of a torn message.
 
-`put` never waits (a thread of the queue writes), so a stopped hub cannot stall a step. Does not know what commands mean.
+A rank never waits for its hub: a thread of the queue writes, the queue takes a fixed number of messages, and what a stopped hub
+leaves unread stays with the rank, within bounds (`Outbox`). Does not know what commands mean.
 """
 
 from __future__ import annotations
@@ -16,21 +17,33 @@ import os
 import queue
 import threading
 import time
+from collections import OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.context import SpawnContext
 from multiprocessing.queues import Queue
 from typing import TYPE_CHECKING
 
+from plt_tui.errors import StorageError
 from plt_tui.protocol import commands, framing
 from plt_tui.protocol.commands import Command
-from plt_tui.protocol.events import Event, Step
+from plt_tui.protocol.events import Alert, Event, Progress, RankStatus, Recent, Step
 
 if TYPE_CHECKING:
     ByteQueue = Queue[bytes]
 
 GATHER_S = 0.2
 """Longest that a step waits for the next one before both are said."""
+
+MESSAGE_LINES = 1000
+"""Most events in one message: what the hub takes on at once, some 30 ms of its time."""
+QUEUE_MESSAGES = 64
+"""Most messages on their way to a hub that does not read."""
+KEPT_STEPS = 200_000
+"""Most steps that a rank keeps for a hub that does not read, 70 MB; then the oldest are lost."""
+CLOSE_PATIENCE_S = 600.0
+"""How long a rank that has done its work waits for a hub that does not read, but lives: its last words matter."""
+CLOSE_POLL_S = 0.02
 
 HUB_GONE_EXIT_CODE = 70
 """Exit code of a rank that found its hub dead (EX_SOFTWARE of sysexits.h): nobody is left to read it but a shell."""
@@ -45,8 +58,14 @@ class Queues:
 
     @staticmethod
     def create(context: SpawnContext) -> Queues:
-        """A fresh pair, made by the hub before it starts the rank."""
-        queues = Queues(context.Queue(), context.Queue())
+        """A fresh pair, made by the hub before it starts the rank. Raises: StorageError where the system has no room for it."""
+        try:
+            queues = Queues(context.Queue(), context.Queue(QUEUE_MESSAGES))
+        except (OSError, ImportError) as error:  # semaphores are files in /dev/shm; some systems have none at all
+            raise StorageError(
+                f"the queues between hub and ranks cannot be made: {error}; their semaphores take 24 kB a rank "
+                "of /dev/shm: make room there, or mount it writable (docker run --shm-size)"
+            ) from None
         # As in `concurrent.futures`: a command to a rank that has just died is lost in silence, without a traceback on stderr.
         queues.commands._ignore_epipe = True  # type: ignore[attr-defined]
         return queues
@@ -59,6 +78,11 @@ def _close_end(byte_queue: ByteQueue, end: str) -> None:
     way, and without it the end of file never comes because every process keeps the far end open itself.
     """
     getattr(byte_queue, end).close()
+
+
+def _dropped(count: int) -> Event:
+    text = f"{count} steps are missing from the record: the hub did not read for longer than rank 0 could keep them"
+    return Alert(time=time.time(), topic="missing steps", text=text)
 
 
 class HubEnd:
@@ -100,6 +124,49 @@ class HubEnd:
         self._on_end()
 
 
+class Outbox:
+    """What a rank has said and the queue has not taken yet, in order. Not for two threads at once.
+
+    Of steps the newest `max_steps` are kept and the others counted, of what is only of the moment the newest word. Answers to
+    commands, checkpoints, failures and whatever else there is are all kept: they are few.
+    """
+
+    _OF_THE_MOMENT = (RankStatus, Progress, Recent)
+
+    def __init__(self, max_steps: int = KEPT_STEPS) -> None:
+        self.num_dropped = 0
+        """Steps that were not kept."""
+        self._max_steps = max_steps
+        self._lines: OrderedDict[int, bytes] = OrderedDict()
+        self._steps: deque[int] = deque()
+        """Which of `_lines` are steps."""
+        self._newest: dict[type[Event], int] = {}
+        self._num_said = 0
+
+    def __len__(self) -> int:
+        return len(self._lines)
+
+    def add(self, event: Event) -> None:
+        """Put `event` behind all others."""
+        self._num_said += 1
+        self._lines[self._num_said] = framing.encode(event)
+        if isinstance(event, Step):
+            self._steps.append(self._num_said)
+            if len(self._steps) > self._max_steps:
+                del self._lines[self._steps.popleft()]
+                self.num_dropped += 1
+        elif isinstance(event, self._OF_THE_MOMENT):
+            self._lines.pop(self._newest.get(type(event), 0), None)
+            self._newest[type(event)] = self._num_said
+
+    def take(self, count: int) -> list[bytes]:
+        """The `count` oldest events as lines, or all there are; they are no longer kept."""
+        taken = [self._lines.popitem(last=False) for _ in range(min(count, len(self._lines)))]
+        while taken and self._steps and self._steps[0] <= taken[-1][0]:
+            self._steps.popleft()
+        return [line for _, line in taken]
+
+
 class RankEnd:
     """A rank's end of its link. `send` from any thread; commands are taken by the main thread only.
 
@@ -109,8 +176,11 @@ class RankEnd:
 
     def __init__(self, queues: Queues) -> None:
         self._queues = queues
-        self._gathered: list[bytes] = []
+        self._outbox = Outbox()
+        self._num_told = 0
+        """Dropped steps that the hub was told of."""
         self._sent_at = 0.0
+        self._is_closed = False
         self._sending = threading.Lock()
         self._has_late = threading.Event()
         threading.Thread(target=self._send_late, name="late-steps", daemon=True).start()
@@ -120,26 +190,43 @@ class RankEnd:
         threading.Thread(target=self._read, name="commands", daemon=True).start()
 
     def send(self, event: Event) -> None:
-        """Say `event` to the hub; never waits for it."""
+        """Say `event` to the hub; never waits for it. After `close` nothing is said any more."""
         with self._sending:
-            self._gathered.append(framing.encode(event))
-            if not isinstance(event, Step) or time.monotonic() - self._sent_at >= GATHER_S:
-                self._flush()
-            else:
+            if self._is_closed:
+                return
+            self._outbox.add(event)
+            is_urgent = not isinstance(event, Step) or time.monotonic() - self._sent_at >= GATHER_S
+            if not is_urgent or len(self._outbox) > MESSAGE_LINES or not self._hand_on():
                 self._has_late.set()
 
     def _send_late(self) -> None:
-        """Say what was gathered when nothing else comes to take it along."""
+        """Say what was gathered when nothing else comes to take it along, and what the queue had no room for."""
         while self._has_late.wait():
             time.sleep(GATHER_S)
-            with self._sending:
-                self._has_late.clear()
-                if self._gathered:
-                    self._flush()
+            self._has_late.clear()
+            while self._outbox:
+                with self._sending:
+                    if not self._hand_on():
+                        self._has_late.set()
+                        break
 
-    def _flush(self) -> None:
-        self._queues.events.put(b"\n".join(self._gathered))
-        self._gathered, self._sent_at = [], time.monotonic()
+    def _hand_on(self) -> bool:
+        """Give the queue one message, if it has room for one: only this end fills it. Under the lock."""
+        if self._is_closed or self._queues.events.full():
+            return False
+        lines = self._outbox.take(MESSAGE_LINES)
+        if self._has_news_of_dropped():
+            self._num_told = self._outbox.num_dropped
+            lines.append(framing.encode(_dropped(self._num_told)))
+        if lines:
+            self._queues.events.put_nowait(b"\n".join(lines))
+            self._sent_at = time.monotonic()
+        return True
+
+    def _has_news_of_dropped(self) -> bool:
+        """Steps were dropped, and that is all for now, or twice as many as the hub knows."""
+        num_dropped = self._outbox.num_dropped
+        return num_dropped > self._num_told and (not self._outbox or num_dropped >= 2 * self._num_told)
 
     def take(self, wait_s: float = 0.0) -> list[Command]:
         """All commands that have arrived, oldest first; waits at most `wait_s` for the first one."""
@@ -151,13 +238,21 @@ class RankEnd:
                 taken.append(self._inbox.get_nowait())
         return taken
 
-    def close(self) -> None:
-        """Wait until everything said has been written, then close."""
+    def close(self, patience_s: float = CLOSE_PATIENCE_S) -> None:
+        """Wait until everything said has been written, then close; of a hub that does not read for `patience_s`, give up."""
+        give_up_at = time.monotonic() + patience_s
+        while self._outbox and time.monotonic() < give_up_at:
+            with self._sending:
+                is_handed_on = self._hand_on()
+            if not is_handed_on:
+                time.sleep(CLOSE_POLL_S)
         with self._sending:
-            if self._gathered:
-                self._flush()
-        self._queues.events.close()
-        self._queues.events.join_thread()
+            self._is_closed = True
+            self._queues.events.close()
+        written = threading.Thread(target=self._queues.events.join_thread, name="last-words", daemon=True)
+        written.start()
+        written.join(max(0.0, give_up_at - time.monotonic()))
+        self._queues.events.cancel_join_thread()
 
     def _read(self) -> None:
         while True:

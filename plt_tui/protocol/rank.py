@@ -7,7 +7,9 @@ point, and with it torch, is loaded. Invariant: a rank whose hub dies at any tim
 from __future__ import annotations
 
 import ctypes
+import faulthandler
 import importlib
+import io
 import os
 import signal
 import sys
@@ -20,8 +22,15 @@ from plt_tui.protocol.link import HUB_GONE_EXIT_CODE, Queues, RankEnd
 _PR_SET_PDEATHSIG = 1
 """prctl(2), Linux: signal sent to this process when the thread that started it ends."""
 
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
-"""Ignored by ranks: a Ctrl-C reaches the whole process group, but only the hub decides what a stop means."""
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR2)
+"""Ignored by ranks: a Ctrl-C or a batch system reaches the whole process group, but only the hub decides what a stop means."""
+STACKS_SIGNAL = signal.SIGUSR1
+"""Makes a rank write the stacks of all its threads to its log, also while the main thread hangs in native code."""
+
+MAX_LOG_BYTES = 256 << 20
+"""Size at which a rank's log is put aside: one that prints 10 MB/s must not take the disk that checkpoints need."""
+ASIDE_SUFFIX = ".1"
+"""Ends the name of a log that was put aside, in the place of the one before it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,14 +40,14 @@ class RankSpec:
     entry: str
     """Where the rank's code is: "package.module:function", called with (spec, link)."""
     run_dir: str
-    rank: int
-    world_size: int
-    device: str
-    """"cpu" or "cuda:N"."""
-    threads: int
     meeting_file: str
     """Where the ranks of this attempt find each other; it does not exist yet, and no other attempt ever uses its name."""
     hub_pid: int
+    rank: int = 0
+    world_size: int = 1
+    device: str = "cpu"
+    """"cpu" or "cuda:N"."""
+    threads: int = 1
     resume: str = "auto"
     """"auto": the newest good checkpoint, if any; "never": from scratch; else the path of a checkpoint."""
     edits: list[dict[str, Any]] = field(default_factory=list)
@@ -62,6 +71,8 @@ def rank_process(spec: RankSpec, queues: Queues) -> None:
         signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
     _write_output_to(os.path.join(spec.run_dir, "logs", f"rank-{spec.rank}.log"))  # noqa: PTH118  (no pathlib before torch)
+    faulthandler.enable(file=2)  # a crash in native code leaves its stacks too
+    faulthandler.register(STACKS_SIGNAL, file=2, all_threads=True)
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ[name] = str(spec.threads)
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # torch asks for it when `train.deterministic` is set
@@ -84,9 +95,38 @@ def _die_with_parent(hub_pid: int) -> None:
 
 def _write_output_to(path: str) -> None:
     """Send everything that this process prints, native libraries included, to the end of the file at `path`."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    _point_output_at(path)
+    sys.stdout = io.TextIOWrapper(
+        io.BufferedWriter(_Output(path)), encoding="utf-8", errors="backslashreplace", line_buffering=True
+    )
+    sys.stderr = sys.stdout
+
+
+def _point_output_at(path: str) -> None:
+    """Make `path`, or nothing where it cannot be opened, what descriptors 1 and 2 write to."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+    try:
+        descriptor = os.open(path, flags, 0o600)
+    except OSError:  # a full disk, or somebody made room on one by deleting logs
+        descriptor = os.open(os.devnull, os.O_WRONLY)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
     os.close(descriptor)
-    sys.stdout = open(1, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: SIM115
-    sys.stderr = sys.stdout
+
+
+class _Output(io.FileIO):
+    """Descriptor 1 as a file that loses what cannot be written: a full disk must not end the training of who prints."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(1, "w", closefd=False)
+        self._path = path
+
+    def write(self, data: Any) -> int:
+        """Write `data`, or a part of it; say that all of it was written where none can be."""
+        try:
+            if os.fstat(1).st_size >= MAX_LOG_BYTES:
+                os.replace(self._path, self._path + ASIDE_SUFFIX)  # noqa: PTH105  (no pathlib before torch)
+                _point_output_at(self._path)
+            return super().write(data)
+        except OSError:
+            return len(data)

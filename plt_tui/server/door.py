@@ -1,7 +1,7 @@
-"""What every door of the hub has in common: what it needs of the hub, what it accepts from a client, and who may be dropped.
+"""What every door of the hub has in common: what it needs of the hub, what it accepts from a client, and who is let in.
 
-Opens no socket. Invariant: a value that came through `parse` can be written back as UTF-8 JSON, so nothing a client sends can
-break the journal or another client's stream.
+Opens no socket. Invariants: a value that came through `parse` can be written back as UTF-8 JSON, so nothing a client sends can
+break the journal or another client's stream; a door never has more than 2 x MAX_CLIENTS connections.
 """
 
 from __future__ import annotations
@@ -16,8 +16,16 @@ from plt_tui.control.feed import Feed
 from plt_tui.errors import UsageError
 from plt_tui.protocol.commands import Command
 
+MAX_CLIENTS = 64
+"""Places at one door. As many more may wait to be told that it is full; who comes after them is cut off without a word."""
+FULL = f"{MAX_CLIENTS} clients are connected, and there is no room for more: close one"
+SILENT_S = 1.0
+"""A client that has asked for nothing in this time may lose its place to the next one."""
 STALL_S = 60.0
-"""A client that has read nothing for this long is dropped."""
+"""So may a client that has read nothing for this long; and one that came through the network is dropped."""
+PACE_S, BURST_S = 0.1, 2.0
+"""Time between two things taken from one client in the long run, and how far it may run ahead: 20 at once, then 10 a second.
+A flood waits outside, for the hub shares its cores with the ranks, and a command costs it more than a millisecond."""
 GOODBYE_S = 2.0
 """How long a closing door waits for its clients to read what was said last."""
 
@@ -35,19 +43,84 @@ class Hub(Protocol):
         ...
 
 
+class Pace:
+    """How fast one client is served."""
+
+    def __init__(self) -> None:
+        self._due_s = 0.0
+
+    def wait_s(self, now: float) -> float:
+        """Seconds to rest before the next thing is taken, one having been taken just now."""
+        self._due_s = max(self._due_s, now) + PACE_S
+        return max(0.0, self._due_s - now - BURST_S)
+
+
+class Guest(Protocol):
+    """A connection, as far as it can be made to go."""
+
+    @property
+    def patience_ends(self) -> float:
+        """When this guest may lose its place, in the event loop's time; infinity while the door is not waiting for it."""
+        ...
+
+    def drop(self) -> None:
+        """Cut the connection."""
+        ...
+
+
+class Places:
+    """Who is at a door, and who of them has a place."""
+
+    def __init__(self) -> None:
+        self._inside: set[Guest] = set()
+        self._waiting: set[Guest] = set()
+        """Those who are told that there is no room."""
+
+    def take(self, guest: Guest, now: float) -> bool:
+        """True when `guest` has a place from now on; it may be that of the one who has tried the door's patience longest."""
+        if len(self._inside) >= MAX_CLIENTS:
+            late = min(self._inside, key=lambda inside: inside.patience_ends)
+            if late.patience_ends <= now:
+                self._inside.remove(late)
+                late.drop()
+        group = self._inside if len(self._inside) < MAX_CLIENTS else self._waiting
+        if len(group) >= MAX_CLIENTS:
+            guest.drop()
+        else:
+            group.add(guest)
+        return group is self._inside
+
+    def clear(self) -> None:
+        """Cut every connection."""
+        for guest in (*self._inside, *self._waiting):
+            guest.drop()
+
+    def leave(self, guest: Guest) -> None:
+        """`guest` is gone."""
+        self._inside.discard(guest)
+        self._waiting.discard(guest)
+
+
 def parse(message: bytes) -> dict[str, Any]:
     """The JSON object in one message of a client.
 
-    Raises: UsageError when it is no UTF-8 JSON object, nests too deeply, or holds what cannot be written back: non-finite
-    numbers (NaN, 1e999) and lone surrogates.
+    Raises: UsageError when it is no UTF-8 JSON object, nests too deeply, says a key twice, or holds what cannot be written
+    back: non-finite numbers (NaN, 1e999) and lone surrogates.
     """
     try:
-        value = json.loads(message)
+        value = json.loads(message, object_pairs_hook=_object)
         json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
     except (ValueError, RecursionError) as error:
         raise UsageError(f"not a JSON message: {error}") from None
     if not isinstance(value, dict):
         raise UsageError(f"a message is a JSON object, not {type(value).__name__}")
+    return value
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) < len(pairs):
+        raise ValueError("a key stands there twice")
     return value
 
 

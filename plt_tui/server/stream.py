@@ -11,7 +11,7 @@ import asyncio
 import math
 from bisect import bisect_right
 from collections import Counter, deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from dataclasses import replace
 
 from plt_tui.control.feed import Cursor, Feed
@@ -25,6 +25,7 @@ from plt_tui.protocol.events import (
     Eval,
     Event,
     Failed,
+    Logs,
     Phase,
     Plan,
     Run,
@@ -34,6 +35,8 @@ from plt_tui.protocol.events import (
 
 BATCH_ROWS = 10_000
 """Most steps in one batch, about 1 MB of JSON: what a client that reads slowly can hold in memory."""
+MAX_LOG_LINES = 1_000
+"""Most log lines in one event: a few megabytes of JSON at worst, where all that the feed holds could be a hundred."""
 FRAME_S = 0.2
 """Least time between two frames that hold nothing but measurements; every frame costs the ranks a little of their cores."""
 
@@ -83,7 +86,7 @@ class Reader:
             self._cursor, rows=len(history), generation=history.generation, branches=len(history.branches)
         )
         news, self._cursor = self._feed.read(everything_but_rows)
-        self._waiting.extend(news)
+        self._waiting.extend(piece for event in news for piece in _pieces(event))
         return self._in_order()
 
     def _in_order(self) -> list[Event]:
@@ -126,6 +129,17 @@ class Reader:
             out.append(self._feed.history.block(branch, start, end))
             self._given[branch], self._room = end, self._room - (end - start)
         return self._given[branch] >= stop
+
+
+def _pieces(event: Event) -> Iterable[Event]:
+    """`event`, or for many log lines several that say the same."""
+    if not isinstance(event, Logs) or len(event.lines) <= MAX_LOG_LINES:
+        return [event]
+    starts = range(0, len(event.lines), MAX_LOG_LINES)
+    return [
+        replace(event, lines=event.lines[start : start + MAX_LOG_LINES], dropped=0 if start else event.dropped)
+        for start in starts
+    ]
 
 
 class Follower:

@@ -2,13 +2,15 @@
 
 Newline-delimited JSON. The client's first line is {"op":"hello","actor":"tui ana@box","readonly":false,"version":1}, each later
 one {"op":"command","command":{"id","name","args"}}. The hub's lines are events: history, CaughtUp, then what is live. Only the
-same user (or root) gets in. Invariant: whatever one client sends or does not read, no other client notices.
+same user (or root) gets in. A client that does not read, such as a view in a stopped terminal or a console whose reader waits,
+is kept as long as its place is not needed. Invariant: whatever one client sends or does not read, no other client notices.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import os
 import socket
 import struct
@@ -24,7 +26,7 @@ from plt_tui.protocol.events import Alert, Event
 from plt_tui.protocol.framing import encode
 from plt_tui.protocol.hello import MAX_MESSAGE_BYTES, PROTOCOL_VERSION
 from plt_tui.protocol.text import safe_line
-from plt_tui.server.door import GOODBYE_S, STALL_S, Hub, dropped_after, first_of, parse
+from plt_tui.server.door import FULL, GOODBYE_S, PACE_S, SILENT_S, STALL_S, Hub, Pace, Places, dropped_after, first_of, parse
 from plt_tui.server.stream import Follower
 
 HELLO_S = 10.0
@@ -59,6 +61,7 @@ class UnixDoor:
         self._stall_s = stall_s
         self._server: asyncio.Server | None = None
         self._clients: dict[asyncio.Task[Any], _Client] = {}
+        self._places = Places()
 
     async def start(self, listener: socket.socket) -> None:
         """Accept clients on `listener` from now on."""
@@ -75,7 +78,7 @@ class UnixDoor:
         if tasks:
             _, late = await asyncio.wait(tasks, timeout=GOODBYE_S)
             for task in late:
-                self._clients[task].transport.abort()
+                self._clients[task].drop()
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)
         await self._server.wait_closed()
@@ -85,12 +88,17 @@ class UnixDoor:
         assert task is not None
         client = self._clients[task] = _Client(self._hub, reader, writer, self._stall_s)
         try:
-            if is_allowed(peer_uid(writer.get_extra_info("socket")), os.getuid()):
+            if not is_allowed(peer_uid(writer.get_extra_info("socket")), os.getuid()):
+                return
+            if self._places.take(client, asyncio.get_running_loop().time()):
                 await client.serve()
+            else:
+                await client.refuse(FULL)
         except (ConnectionError, asyncio.CancelledError):
             pass  # it left, was dropped, or the door closes: nobody to tell
         finally:
             client.follower.close()
+            self._places.leave(client)
             await client.hang_up()
             del self._clients[task]
 
@@ -100,7 +108,8 @@ class _Client:
 
     def __init__(self, hub: Hub, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, stall_s: float) -> None:
         self.follower = Follower(hub.feed)
-        self.transport: asyncio.WriteTransport = writer.transport
+        self.patience_ends = asyncio.get_running_loop().time() + SILENT_S
+        self._transport: asyncio.WriteTransport = writer.transport
         self._hub = hub
         self._reader = reader
         self._writer = writer
@@ -110,17 +119,22 @@ class _Client:
     async def serve(self) -> None:
         """Follow the protocol until either side ends it. Raises: ConnectionError when the client is gone or was dropped."""
         try:
-            with dropped_after(self.transport, HELLO_S):
+            with dropped_after(self._transport, HELLO_S):
                 actor, readonly = read_hello(await self._message())
         except UsageError as error:
-            await self._complain(error)
+            await self.refuse(str(error))
         else:
+            self.patience_ends = math.inf
             await first_of(self._receive(actor, readonly), self._send_frames())
+
+    def drop(self) -> None:
+        """Cut the connection."""
+        self._transport.abort()
 
     async def hang_up(self) -> None:
         """Close the connection once what was written has been read, within the time that a client may stall."""
         self._writer.close()
-        with suppress(ConnectionError), dropped_after(self.transport, self._stall_s):
+        with suppress(ConnectionError), dropped_after(self._transport, self._stall_s):
             await self._writer.wait_closed()
 
     async def _message(self) -> dict[str, Any]:
@@ -134,14 +148,16 @@ class _Client:
         return parse(line)
 
     async def _receive(self, actor: str, readonly: bool) -> None:
+        loop, pace = asyncio.get_running_loop(), Pace()
         try:
             while True:
                 message = await self._message()
                 if message.get("op") != "command":
                     raise UsageError(f"unknown op {message.get('op')!r}; known: command")
                 await self._take(message.get("command"), actor, readonly)
+                await asyncio.sleep(pace.wait_s(loop.time()))  # also where there is nothing to wait for: others have a turn
         except UsageError as error:
-            await self._complain(error)
+            await self.refuse(str(error))
 
     async def _take(self, value: object, actor: str, readonly: bool) -> None:
         """Hand a command to the hub, or tell this client alone why not. Raises: UsageError when it cannot be answered."""
@@ -156,17 +172,17 @@ class _Client:
             status = status_of(asked, "refused", reason=safe_line(str(error)))
             await self._send(status)
 
-    async def _complain(self, error: UsageError) -> None:
-        """Say what was wrong, for the last time, and swallow what is still on its way.
+    async def refuse(self, reason: str) -> None:
+        """Say what is wrong, for the last time, and swallow what is still on its way, at the door's pace.
 
-        A socket closed on unread input is reset, and the client could lose the complaint with it.
+        A socket closed on unread input is reset, and the client could lose the reason with it.
         """
-        _log.warning("a client broke the protocol: %s", error)
-        await self._send(Alert(time=time.time(), topic="protocol", text=safe_line(str(error)), level="error"))
-        with suppress(OSError), dropped_after(self.transport, GOODBYE_S):
+        _log.warning("a client is refused: %s", safe_line(reason))
+        await self._send(Alert(time=time.time(), topic="protocol", text=safe_line(reason), level="error"))
+        with suppress(OSError), dropped_after(self._transport, GOODBYE_S):
             self._writer.write_eof()
-            while await self._reader.read(MAX_MESSAGE_BYTES):
-                pass
+            while await self._reader.read(MAX_MESSAGE_BYTES):  # noqa: ASYNC110  (no polling: what comes is to wait)
+                await asyncio.sleep(PACE_S)
 
     async def _send_frames(self) -> None:
         async for batch in self.follower.frames():
@@ -178,8 +194,9 @@ class _Client:
                 line = encode(event) + b"\n"
                 for start in range(0, len(line), WRITE_BYTES):
                     self._writer.write(line[start : start + WRITE_BYTES])
-                    with dropped_after(self.transport, self._stall_s):
-                        await self._writer.drain()
+                    self.patience_ends = asyncio.get_running_loop().time() + self._stall_s
+                    await self._writer.drain()
+                    self.patience_ends = math.inf
 
 
 def read_hello(message: dict[str, Any]) -> tuple[str, bool]:

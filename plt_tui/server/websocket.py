@@ -1,7 +1,7 @@
 """`/api/v1/stream`: the events of the Unix socket as WebSocket text messages, read-only.
 
-What a client sends is ignored, apart from pings and its goodbye; a message longer than 64 KiB ends the connection. Invariant:
-a client that does not read holds one batch of the feed and disturbs nobody, until it is dropped.
+What a client sends is taken at the door's pace and ignored, apart from pings and its goodbye; a message longer than 64 KiB ends
+the connection. Invariant: a client that does not read holds one batch of the feed and disturbs nobody, until it is dropped.
 """
 
 from __future__ import annotations
@@ -9,12 +9,12 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 
-from aiohttp import web
+from aiohttp import WSMsgType, web
 
 from plt_tui.control.feed import Feed
 from plt_tui.protocol.framing import encode
 from plt_tui.protocol.hello import MAX_MESSAGE_BYTES
-from plt_tui.server.door import GOODBYE_S, dropped_after, first_of
+from plt_tui.server.door import GOODBYE_S, PACE_S, dropped_after, first_of
 from plt_tui.server.stream import Follower
 
 
@@ -28,7 +28,7 @@ class Streams:
 
     async def stream(self, request: web.Request) -> web.WebSocketResponse:
         """Live events over a WebSocket: history, caught_up, then what is live."""
-        connection = web.WebSocketResponse(max_msg_size=MAX_MESSAGE_BYTES, compress=False, timeout=GOODBYE_S)
+        connection = web.WebSocketResponse(max_msg_size=MAX_MESSAGE_BYTES, compress=False, timeout=GOODBYE_S, autoping=False)
         await connection.prepare(request)
         follower = Follower(self._feed)
         self._followers.add(follower)
@@ -58,8 +58,10 @@ class Streams:
 
 
 async def _ignore_messages(connection: web.WebSocketResponse) -> None:
-    async for _ in connection:
-        pass
+    async for message in connection:
+        if message.type is WSMsgType.PING:  # not by aiohttp, which would answer a flood of them without a break
+            await connection.pong(message.data)
+        await asyncio.sleep(PACE_S)
 
 
 def _transport(request: web.Request) -> asyncio.Transport:

@@ -113,6 +113,10 @@ def fresh_file(num_ranks: int) -> Path:
     """A file for a new board, in memory where the system has a place for such files. Raises: OSError."""
     shared = Path("/dev/shm")  # noqa: S108  (tmpfs of Linux)
     descriptor, name = tempfile.mkstemp(prefix="plt-tui-", dir=shared if os.access(shared, os.W_OK) else None)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(bytes(size(num_ranks)))
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(bytes(size(num_ranks)))  # really there: to touch memory that a full disk cannot give is a bus error
+    except OSError:
+        os.unlink(name)  # noqa: PTH108  (no more room, so nothing may be left)
+        raise
     return Path(name)

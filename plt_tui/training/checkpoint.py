@@ -2,23 +2,25 @@
 
     step-00000500/ model.safetensors  optimizer.safetensors  state.json  manifest.json (last: size and sha256 of the others)
 
-A save goes to `.tmp-...`, every file is synced, the manifest is written last, the folder is renamed and its parent synced; only
-then the checkpoint exists, and it is never written again. No pickle. Only rank 0 writes; every rank may read. Knows nothing of
-models: it moves named tensors.
+A save goes to `.tmp-...`: every file is synced, the manifest is written last, all are read back from the disk, the folder is
+renamed and its parent synced; only then the checkpoint exists, and it is never written again. No pickle. Only rank 0 writes;
+every rank may read. Knows nothing of models: it moves named tensors. Invariant: at every instant, also that of a power cut, a
+folder `step-*` that this module made or deletes is whole; what is not, is called `.tmp-*`, and anybody may delete it.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
+import math
 import os
-import re
 import secrets
 import shutil
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +29,44 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from plt_tui import __version__
+from plt_tui import __version__, failpoints
 from plt_tui.errors import StorageError
-from plt_tui.protocol.manifest import CHUNK_BYTES, FORMAT, MANIFEST, MODEL, OPTIMIZER, STATE, Manifest, read_manifest, verify
+from plt_tui.protocol.manifest import (
+    CHUNK_BYTES,
+    FORMAT,
+    MANIFEST,
+    MODEL,
+    OPTIMIZER,
+    STATE,
+    Manifest,
+    manifest_at,
+    read_manifest,
+    to_json,
+    verify,
+    verify_file,
+)
+from plt_tui.protocol.manifest import folder_name as folder_name  # whoever writes or finds checkpoints needs both
+from plt_tui.protocol.manifest import step_of as step_of
 from plt_tui.weights.digest import weights_sha256
 
-_FOLDER = re.compile(r"step-(\d{8,})")
+_UNFINISHED = ".tmp-"
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
+_HINTS: Mapping[int | None, str] = {
+    errno.ENOSPC: "free some space there",
+    errno.EDQUOT: "free some space of your quota",
+    errno.EFBIG: "raise the limit on the size of a file (ulimit -f)",
+    errno.EACCES: "make the folder writable",
+    errno.EPERM: "make the folder writable",
+    errno.EROFS: "the disk is read-only, look for the reason in the kernel's log (dmesg)",
+    errno.EIO: "the disk may be failing, look at the kernel's log (dmesg)",
+    errno.EEXIST: "rename what is there",
+    errno.ENOTEMPTY: "rename what is there",
+    errno.ENOTDIR: "rename the file that is in the place of a folder",
+}
+
+
+class NoSpace(StorageError):
+    """There is no room for a checkpoint: the disk is full, or the quota used up."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +80,11 @@ class Snapshot:
     """Built-in values: cursor, tokens, fingerprint, tokenizer, shape, loss scale, and what the bits depend on."""
     name: str = ""
 
+    @property
+    def bytes(self) -> int:
+        """Size of all tensors."""
+        return sum(tensor.nbytes for tensor in (*self.model.values(), *self.optimizer.values()))
+
 
 def copy_tensors(tensors: Iterable[tuple[str, Tensor]]) -> dict[str, Tensor]:
     """Copies in main memory that later steps do not change."""
@@ -53,61 +92,61 @@ def copy_tensors(tensors: Iterable[tuple[str, Tensor]]) -> dict[str, Tensor]:
 
 
 def write(root: Path, snapshot: Snapshot) -> tuple[Path, Manifest]:
-    """Put `snapshot` on disk as `root/step-N`, which must not exist yet; returns its folder and manifest.
+    """Put `snapshot` on disk as `root/step-N`, which must not exist yet, and read it back; returns its folder and manifest.
 
-    Raises: StorageError; nothing of it is left on disk then.
+    It is read back before it gets its name: what the disk does not give back as it was written, no reader ever sees.
+    Raises: StorageError, NoSpace where there is no room; nothing of it is left on disk then.
     """
     final = root / folder_name(snapshot.step)
-    temporary = root / f".tmp-{snapshot.step:08d}-{secrets.token_hex(4)}"
+    temporary = _unfinished(root, snapshot.step)
     try:
-        temporary.mkdir(parents=True, mode=0o700)
-        contents: Mapping[str, Callable[[], bytes]] = {  # made one by one: each is a second copy in memory
-            MODEL: lambda: save(dict(snapshot.model)),
-            OPTIMIZER: lambda: save(dict(snapshot.optimizer)),
-            STATE: lambda: json.dumps(snapshot.state, indent=1).encode(),
-        }
-        files = {name: _write_file(temporary / name, content()) for name, content in contents.items()}
-        manifest = Manifest(
-            format=FORMAT,
-            step=snapshot.step,
-            name=snapshot.name,
-            weights_sha256=weights_sha256(snapshot.model),
-            files=files,
-            written_at=time.time(),
-            plt_tui=__version__,
-            torch=str(torch.__version__),
-        )
-        _write_file(temporary / MANIFEST, json.dumps(asdict(manifest), indent=1).encode())
-        _sync_folder(temporary)
-        temporary.rename(final)
-        _sync_folder(root)
-    except (OSError, SafetensorError) as error:
-        raise StorageError(f"{final}: {error}; the checkpoint before it is untouched") from None
+        with _refusals_of(final):
+            _make_folder(root)
+            temporary.mkdir(mode=0o700)
+            failpoints.reach("save.folder-made")
+        manifest = _write_files(temporary, final, snapshot)
+        with _refusals_of(final):
+            _sync_folder(temporary)
+            failpoints.reach("save.folder-synced")
+            _read_back(temporary, final)
+            failpoints.reach("save.read-back")
+            _publish(temporary, final)
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        _remove(temporary)
     return final, manifest
 
 
 def give_name(folder: Path, name: str) -> Manifest:
-    """Name the checkpoint in `folder`, which keeps it from being pruned; returns its manifest. Raises: StorageError."""
+    """Name the checkpoint in `folder`, which keeps it from being pruned; returns its manifest.
+
+    Raises: StorageError; the checkpoint is whole then, under the old name or the new one.
+    """
     manifest = replace(read_manifest(folder), name=name)
-    temporary = folder / f".{MANIFEST}.{secrets.token_hex(4)}"
+    temporary = folder / f"{_UNFINISHED}{secrets.token_hex(4)}"
     try:
-        _write_file(temporary, json.dumps(asdict(manifest), indent=1).encode())
-        temporary.replace(folder / MANIFEST)
-        _sync_folder(folder)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise StorageError(f"{folder}: cannot be named: {error.strerror}") from None
+        with _refusals_of(folder / MANIFEST, "not named"):
+            _write_file(temporary, to_json(manifest), f"name.{MANIFEST}")
+            if manifest_at(temporary) != manifest:
+                raise StorageError(
+                    f"{folder / MANIFEST}: not named: the disk does not give back what is written; {_HINTS[errno.EIO]}"
+                )
+            temporary.replace(folder / MANIFEST)
+            failpoints.reach("name.replaced")
+            _sync_folder(folder)
+            failpoints.reach("name.folder-synced")
+    finally:
+        _remove(temporary)
     return manifest
 
 
 def read(folder: Path) -> Snapshot:
-    """The checkpoint in `folder`, its weights compared with the hash in its manifest; `verify` compares every byte.
+    """The checkpoint in `folder`, all of it compared with the hashes in its manifest.
 
     Raises: StorageError naming what is not as it was written.
     """
     manifest = read_manifest(folder)
+    for name in (OPTIMIZER, STATE):
+        verify_file(folder, manifest, name)
     try:
         model = load_file(folder / MODEL)
         optimizer = load_file(folder / OPTIMIZER)
@@ -128,10 +167,10 @@ def find(root: Path) -> list[Path]:
     return sorted(folders, key=step_of, reverse=True)
 
 
-def newest_good(root: Path) -> tuple[Path | None, list[str]]:
-    """The newest checkpoint that verifies, and why newer ones were passed over."""
+def newest_good(root: Path, last: float = math.inf) -> tuple[Path | None, list[str]]:
+    """The newest checkpoint that verifies, of step `last` at most, and why newer ones of those were passed over."""
     rejected: list[str] = []
-    for folder in find(root):
+    for folder in (found for found in find(root) if step_of(found) <= last):
         try:
             verify(folder)
         except StorageError as error:
@@ -147,71 +186,169 @@ def is_finite(weights: Iterable[Tensor]) -> bool:
 
 
 def prune(root: Path, keep: int, good: Collection[Path]) -> None:
-    """Delete what is older than the `keep` newest of the checkpoints in `good`, which are known to be whole; named ones stay.
+    """Delete what is older than the `keep` newest of the checkpoints in `good`, which are known to be whole.
 
-    The manifest goes first, so that a half-deleted checkpoint is never taken for a whole one.
+    Named ones stay, and so do those whose manifest cannot be read: nobody can say that they have no name.
     """
-    kept = 0
+    kept, old = 0, []
     for folder in find(root):
-        if kept >= keep and not _is_named(folder):
-            with contextlib.suppress(OSError):  # a checkpoint that cannot be deleted costs space, not the run
-                (folder / MANIFEST).unlink(missing_ok=True)
-                shutil.rmtree(folder)
-        kept += folder in good
+        with contextlib.suppress(StorageError):
+            is_named = bool(read_manifest(folder).name)
+            if kept >= keep and not is_named:
+                old.append(folder)
+            kept += folder in good
+    _delete(root, old)
+
+
+def make_room(root: Path, needed_bytes: int) -> Path | None:
+    """Delete the oldest unnamed checkpoint where that makes room for `needed_bytes`; returns what it was called.
+
+    Only where another unnamed one stays that is newer and whole: all that count are read for it.
+    """
+    unnamed = []
+    for folder in find(root):
+        with contextlib.suppress(StorageError):
+            manifest = verify(folder)
+            if not manifest.name:
+                unnamed.append((folder, manifest.bytes))
+    if len(unnamed) < 2:
+        return None
+    oldest, its_bytes = unnamed[-1]
+    if shutil.disk_usage(root).free + its_bytes < needed_bytes:
+        return None
+    _delete(root, [oldest])
+    return oldest
 
 
 def set_aside(root: Path, after_step: int) -> list[Path]:
     """Rename every checkpoint of a later step than `after_step` out of the way, and return the new names.
 
     They are damaged, or belong to a past that the run leaves by resuming before them: neither may ever be resumed by itself,
-    nor count as one that is kept. Nothing is deleted. Only while holding the run's lock. Raises: StorageError.
+    nor count as one that is kept. Nothing is deleted. The newest goes last: until then a reader finds what it found before.
+    Only while holding the run's lock. Raises: StorageError.
     """
-    moved = []
-    for folder in find(root):
-        if step_of(folder) > after_step:
-            aside = folder.with_name(f"{folder.name}.aside-{secrets.token_hex(3)}")
-            try:
-                folder.rename(aside)
-            except OSError as error:
-                raise StorageError(f"{folder}: cannot be renamed: {error.strerror}") from None
-            moved.append(aside)
+    moved = [put_aside(folder) for folder in reversed(find(root)) if step_of(folder) > after_step]
+    if moved:
+        with _refusals_of(root, "not synced"):
+            _sync_folder(root)
+            failpoints.reach("aside.root-synced")
     return moved
 
 
-def folder_name(step: int) -> str:
-    """Name of the folder of a step's checkpoint."""
-    return f"step-{step:08d}"
-
-
-def step_of(folder: Path) -> int:
-    """The step in a checkpoint folder's name, -1 when it is not named like one."""
-    match = _FOLDER.fullmatch(folder.name)
-    return int(match[1]) if match is not None else -1
+def put_aside(folder: Path) -> Path:
+    """Rename one checkpoint out of the way, and return its new name. Raises: StorageError."""
+    aside = folder.with_name(f"{folder.name}.aside-{secrets.token_hex(3)}")
+    with _refusals_of(folder, "cannot be renamed"):
+        folder.rename(aside)
+        failpoints.reach("aside.renamed")
+    return aside
 
 
 def clear_leftovers(root: Path) -> None:
-    """Delete what killed saves left behind; call only while holding the run's lock."""
-    for path in root.glob(".tmp-*"):
-        shutil.rmtree(path, ignore_errors=True)
+    """Delete what killed saves, names and deletions left behind; call only while holding the run's lock."""
+    for path in (*root.glob(f"{_UNFINISHED}*"), *root.glob(f"step-*/{_UNFINISHED}*")):
+        _remove(path)
 
 
-def _is_named(folder: Path) -> bool:
+def _write_files(temporary: Path, final: Path, snapshot: Snapshot) -> Manifest:
+    contents: Mapping[str, Callable[[], bytes]] = {  # made one by one: each is a second copy in memory
+        MODEL: lambda: save(dict(snapshot.model)),
+        OPTIMIZER: lambda: save(dict(snapshot.optimizer)),
+        STATE: lambda: json.dumps(snapshot.state, indent=1).encode(),
+    }
+    files = {}
+    for name, content in contents.items():
+        with _refusals_of(final / name):
+            files[name] = _write_file(temporary / name, content(), f"save.{name}")
+    manifest = Manifest(
+        format=FORMAT,
+        step=snapshot.step,
+        name=snapshot.name,
+        weights_sha256=weights_sha256(snapshot.model),
+        files=files,
+        written_at=time.time(),
+        plt_tui=__version__,
+        torch=str(torch.__version__),
+    )
+    with _refusals_of(final / MANIFEST):
+        _write_file(temporary / MANIFEST, to_json(manifest), f"save.{MANIFEST}")
+    return manifest
+
+
+def _read_back(temporary: Path, final: Path) -> None:
     try:
-        return bool(read_manifest(folder).name)
-    except StorageError:
-        return False
+        verify(temporary)
+    except StorageError as error:
+        read = str(error).replace(str(temporary), str(final))
+        raise StorageError(f"{read}; the disk does not give back what is written: {_HINTS[errno.EIO]}") from None
 
 
-def _write_file(path: Path, content: bytes) -> dict[str, Any]:
+def _publish(temporary: Path, final: Path) -> None:
+    """Give a checkpoint its name, or leave it without one: a name that a power cut could take away is taken back at once."""
+    temporary.rename(final)
+    try:
+        failpoints.reach("save.renamed")
+        _sync_folder(final.parent)
+        failpoints.reach("save.root-synced")
+    except BaseException:
+        final.rename(temporary)
+        raise
+
+
+def _delete(root: Path, folders: Iterable[Path]) -> None:
+    """Delete checkpoints; one that cannot be deleted costs space, not the run.
+
+    First they lose their names, for good: a half-deleted checkpoint is never taken for a whole one.
+    """
+    with contextlib.suppress(OSError):
+        nameless = []
+        for folder in folders:
+            nameless.append(folder.rename(_unfinished(root, step_of(folder))))
+            failpoints.reach("prune.renamed")
+        if nameless:
+            _sync_folder(root)
+            failpoints.reach("prune.root-synced")
+        for path in nameless:
+            _remove(path)
+            failpoints.reach("prune.removed")
+
+
+def _unfinished(root: Path, step: int) -> Path:
+    return root / f"{_UNFINISHED}{step:08d}-{secrets.token_hex(4)}"
+
+
+def _remove(path: Path) -> None:
+    """Delete what is there, if anything is; what cannot be deleted is left to `clear_leftovers`."""
+    with contextlib.suppress(OSError):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+
+
+def _write_file(path: Path, content: bytes, point: str) -> dict[str, Any]:
+    """Write and sync a new file. When that fails it is never tried again with the same file: a second sync tells nothing."""
     digest = hashlib.sha256()
     with path.open("xb") as file:
+        failpoints.reach(point, "opened")
         for start in range(0, len(content), CHUNK_BYTES):
             chunk = memoryview(content)[start : start + CHUNK_BYTES]
             digest.update(chunk)
             file.write(chunk)
         file.flush()
+        failpoints.reach(point, "written")
         os.fsync(file.fileno())
+        failpoints.reach(point, "synced")
+        if hasattr(os, "posix_fadvise"):  # who reads it back shall ask the disk, not this memory
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
     return {"bytes": len(content), "sha256": digest.hexdigest()}
+
+
+def _make_folder(root: Path) -> None:
+    """Make `root` and the folders above it that are missing, each of them for good."""
+    for folder in reversed([folder for folder in (root, *root.parents) if not folder.exists()]):
+        folder.mkdir(exist_ok=True)
+        _sync_folder(folder.parent)
 
 
 def _sync_folder(folder: Path) -> None:
@@ -220,3 +357,16 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _refusals_of(path: Path, what: str = "not saved") -> Iterator[None]:
+    """What the disk or the format refuses becomes a StorageError that names `path` and says what to do."""
+    try:
+        yield
+    except OSError as error:
+        kind = NoSpace if error.errno in _NO_SPACE else StorageError
+        hint = _HINTS.get(error.errno, "see that the folder can be written")
+        raise kind(f"{path}: {what}: {error.strerror or error}; {hint}") from None
+    except SafetensorError as error:
+        raise StorageError(f"{path}: {what}: {error}") from None

@@ -1,7 +1,8 @@
 """Where the time of a step goes: data, forward, backward, communication, optimizer.
 
 One call per change of part and nothing else: on a CPU it reads a clock, on a GPU it records an event and never waits for it.
-Main thread of a rank only. Invariant: the parts of a step add up to its length, less what was marked as "other".
+Each also shows that the rank lives. Main thread of a rank only. Invariant: the parts of a step add up to its length, less what
+was marked as "other".
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
+
+from plt_tui.training.pulse import Pulse
 
 Part = Literal["data", "forward", "backward", "comm", "optim", "other"]
 
@@ -29,16 +32,20 @@ class StepParts:
 
 
 class StepClock:
-    """Adds up the time between marks. `close` ends a step."""
+    """Adds up the time between marks. `close` ends a step. `pulse`: told of every mark."""
 
-    def __init__(self, device: torch.device) -> None:
+    def __init__(self, device: torch.device, pulse: Pulse) -> None:
         self._on_gpu = device.type == "cuda"
+        # Gradients meet at the end of the backward pass; a GPU's CPU learns of it when it reads their norm.
+        self._waits_in: Part = "optim" if self._on_gpu else "comm"
+        self._pulse = pulse
         self._marks: list[tuple[Part, float]] = []
         self._events: list[tuple[Part, torch.cuda.Event]] = []
         self._closed_events: list[tuple[Part, torch.cuda.Event]] = []
 
     def mark(self, part: Part) -> None:
         """From now on this step is in `part`."""
+        self._pulse.beat(is_waiting=part == self._waits_in)
         self._marks.append((part, time.perf_counter()))
         if self._on_gpu:
             event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]  # torch leaves it untyped

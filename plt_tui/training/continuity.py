@@ -26,6 +26,7 @@ def exact_if(config: RunConfig, ranks: Ranks, target_step: int) -> dict[str, Any
     """What must be the same for a resume to give the same bits."""
     return {
         "world_size": ranks.world_size,
+        "global_batch": config.train.batch_size * config.train.accumulate * ranks.world_size,
         "threads": torch.get_num_threads(),
         "device": ranks.device.type,
         "hardware": _hardware(ranks.device),

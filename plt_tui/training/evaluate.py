@@ -52,6 +52,7 @@ def evaluate(
     loss_sum, correct, tokens = 0.0, 0.0, 0
     with torch.inference_mode(), eval_mode(model), autocast(precision, ranks.device):
         for start in starts[ranks.rank :: ranks.world_size]:
+            ranks.pulse.beat()
             count = min(batch_size, windows.num_windows - start)
             ids = torch.from_numpy(windows.batch(start, count)).to(ranks.device)
             score = model.token_losses(ids[:, :-1], ids[:, 1:])

@@ -8,14 +8,14 @@ all ranks in the same order.
 from __future__ import annotations
 
 import contextlib
-import datetime
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
@@ -25,12 +25,10 @@ from torch.distributed.rendezvous import rendezvous
 from plt_tui.config.schema import ParallelSection
 from plt_tui.errors import UsageError
 from plt_tui.training.board import Board, fresh_file
+from plt_tui.training.pulse import Pulse
 
 BEAT_S = 0.5
 """Where ranks have to wait for one of them, or for a person, they meet this often, far below any time-out."""
-
-COLLECTIVE_TIMEOUT = datetime.timedelta(seconds=120)
-"""How long a rank waits for another before it gives up: a step or an evaluation may not take one that much longer."""
 
 ResultT = TypeVar("ResultT")
 
@@ -48,6 +46,8 @@ class Ranks:
     """Where ranks of one machine add up small things; without one they do it on `side`."""
     is_guest: bool = False
     """True when somebody else made the main group, and will leave it."""
+    pulse: Pulse = field(default_factory=Pulse)
+    """Where this rank's main thread shows that it moves, or waits for the others."""
 
     @property
     def is_first(self) -> bool:
@@ -57,10 +57,17 @@ class Ranks:
     def post_sum(self, values: Sequence[float]) -> PendingSum:
         """Begin to add `values` (at most MAX_VALUES) over all ranks. Wait for it before the next exchange of any kind."""
         if self.board is not None:
-            return self.board.post(values)
+            return PendingSum(self.board.post(values).wait, self.pulse)
         vector = torch.tensor(values, dtype=torch.float64)
         work = dist.all_reduce(vector, group=self.side, async_op=True) if self.side is not None else None
-        return _GlooSum(vector, work)
+
+        def settle() -> list[float]:
+            if work is not None:
+                work.wait()
+            sums: list[float] = vector.tolist()
+            return sums
+
+        return PendingSum(settle, self.pulse)
 
     def sum(self, values: Sequence[float]) -> list[float]:
         """`values` added over all ranks."""
@@ -68,12 +75,13 @@ class Ranks:
 
     def broadcast(self, content: bytes, size: int) -> bytes:
         """`content` of rank 0 on every rank; all ranks must already know its `size`."""
-        if self.side is None:
+        if self.side is None or size == 0:
             return content
         buffer = torch.zeros(size, dtype=torch.uint8)
         if self.is_first:
             buffer = torch.frombuffer(bytearray(content), dtype=torch.uint8)
-        dist.broadcast(buffer, group_src=0, group=self.side)
+        with self.pulse.waiting():
+            dist.broadcast(buffer, group_src=0, group=self.side)
         return bytes(buffer.numpy())
 
     def broadcast_int(self, value: int) -> int:
@@ -83,11 +91,9 @@ class Ranks:
     def alone(self, work: Callable[[], ResultT]) -> ResultT | None:
         """Let rank 0 do `work` in a thread while all ranks meet every BEAT_S, so that none waits in a collective for long.
 
-        Returns the result of `work` on rank 0 and None elsewhere, on all ranks at the same time. Raises: on rank 0, what `work`
-        raised.
+        A rank without others does it so too, to show that it lives. Returns the result of `work` on rank 0 and None elsewhere,
+        on all ranks at the same time. Raises: on rank 0, what `work` raised.
         """
-        if self.side is None:
-            return work()
         if not self.is_first:
             while self.sum([0.0])[0]:
                 pass
@@ -100,40 +106,52 @@ class Ranks:
             return result.result()
 
 
-class PendingSum(Protocol):
-    """A sum under way."""
+@dataclass(frozen=True, slots=True)
+class PendingSum:
+    """A sum under way. settle: waits for it and gives the sums."""
+
+    settle: Callable[[], list[float]]
+    pulse: Pulse
 
     def wait(self) -> list[float]:
         """The sums; every rank gets the same bits. Raises: TimeoutError, or gloo's RuntimeError, when a rank does not come."""
-
-
-@dataclass(frozen=True, slots=True)
-class _GlooSum:
-    vector: torch.Tensor
-    work: dist.Work | None
-
-    def wait(self) -> list[float]:
-        if self.work is not None:
-            self.work.wait()
-        result: list[float] = self.vector.tolist()
-        return result
+        with self.pulse.waiting():
+            return self.settle()
 
 
 @contextlib.contextmanager
-def joined(rank: int, world_size: int, device_name: str, meeting_file: Path) -> Iterator[Ranks]:
+def joined(
+    rank: int,
+    world_size: int,
+    device_name: str,
+    meeting_file: Path,
+    *,
+    timeout_s: float = ParallelSection().timeout_s,
+    pulse: Pulse | None = None,
+) -> Iterator[Ranks]:
     """Meet the other ranks of this machine at `meeting_file` and leave the groups at the end.
 
-    A file needs no port, so nobody else on the machine or the network can join.
+    A file needs no port, so nobody else on the machine or the network can join. timeout_s: how long ranks wait for each other;
+    pulse: of this process, if somebody watches it.
 
-    Raises: UsageError when torch cannot use `device_name`.
+    Raises: UsageError when torch cannot use `device_name`, or there is no loopback interface.
     """
-    device = _device(device_name)
+    alone = Ranks(rank, world_size, _device(device_name), pulse=pulse or Pulse())
     if world_size == 1:
-        yield Ranks(0, 1, device)
+        yield alone
         return
     if sys.platform == "linux":
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
-    ranks = _meet(rank, world_size, device, init_method=f"file://{meeting_file}")
+    try:
+        with alone.pulse.waiting():
+            ranks = _meet(alone, timeout_s, init_method=f"file://{meeting_file}")
+    except RuntimeError as error:
+        if "Unable to find address for: lo" not in str(error):  # gloo has no class of its own for it
+            raise
+        raise UsageError(
+            "the ranks of this machine talk over its loopback interface, which has no address; bring it up "
+            "(ip link set lo up), or train with --set parallel.ranks=1"
+        ) from None
     try:
         yield ranks
     finally:
@@ -153,15 +171,16 @@ def from_environment(parallel: ParallelSection) -> Ranks:
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name == "cuda":
         name = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
-    device = _device(name)
+    device, timeout_s = _device(name), parallel.timeout_s
     if world_size == 1:
         return Ranks(0, 1, device)
     if dist.is_initialized():
-        return _with_board(Ranks(dist.get_rank(), dist.get_world_size(), device, _side_group(), is_guest=True))
-    store, rank, world_size = next(rendezvous("env://", rank, world_size, timeout=COLLECTIVE_TIMEOUT))
+        guest = Ranks(dist.get_rank(), dist.get_world_size(), device, _side_group(timeout_s), is_guest=True)
+        return _with_board(guest, timeout_s)
+    store, rank, world_size = next(rendezvous("env://", rank, world_size, timeout=timedelta(seconds=timeout_s)))
     # torchrun's store outlives a meeting, with the addresses that were left there: the next one must not read them.
     meeting = store.add(f"plt_tui/meetings-of-rank-{rank}", 1)
-    return _meet(rank, world_size, device, store=PrefixStore(f"plt_tui/meeting-{meeting}", store))
+    return _meet(Ranks(rank, world_size, device), timeout_s, store=PrefixStore(f"plt_tui/meeting-{meeting}", store))
 
 
 def leave(ranks: Ranks) -> None:
@@ -170,29 +189,29 @@ def leave(ranks: Ranks) -> None:
         dist.destroy_process_group(ranks.side if ranks.is_guest else None)
 
 
-def _meet(
-    rank: int, world_size: int, device: torch.device, *, init_method: str | None = None, store: Store | None = None
-) -> Ranks:
+def _meet(alone: Ranks, timeout_s: float, *, init_method: str | None = None, store: Store | None = None) -> Ranks:
+    """`alone`, with the groups of all ranks."""
+    on_gpu = alone.device.type == "cuda"
     dist.init_process_group(
-        "nccl" if device.type == "cuda" else "gloo",
+        "nccl" if on_gpu else "gloo",
         init_method=init_method,
         store=store,
-        rank=rank,
-        world_size=world_size,
-        timeout=COLLECTIVE_TIMEOUT,
-        device_id=device if device.type == "cuda" else None,
+        rank=alone.rank,
+        world_size=alone.world_size,
+        timeout=timedelta(seconds=timeout_s),
+        device_id=alone.device if on_gpu else None,
     )
-    return _with_board(Ranks(rank, world_size, device, _side_group()))
+    return _with_board(replace(alone, side=_side_group(timeout_s)), timeout_s)
 
 
-def _with_board(ranks: Ranks) -> Ranks:
+def _with_board(ranks: Ranks, timeout_s: float) -> Ranks:
     """`ranks` with a board where all of them can map the same memory, which is on one machine. All ranks together."""
     path = _board_file(ranks.world_size) if ranks.is_first else None
     name = os.fsencode(path) if path is not None else b""
     name = ranks.broadcast(name, ranks.broadcast_int(len(name)))
     board = None
     with contextlib.suppress(OSError, ValueError):
-        board = Board(Path(os.fsdecode(name)), ranks.rank, ranks.world_size, patience_s=COLLECTIVE_TIMEOUT.total_seconds())
+        board = Board(Path(os.fsdecode(name)), ranks.rank, ranks.world_size, patience_s=timeout_s)
     (num_mapped,) = ranks.sum([float(board is not None)])
     if path is not None:
         path.unlink(missing_ok=True)  # mapped by all who could: nothing is left behind, however the ranks end
@@ -205,8 +224,8 @@ def _board_file(world_size: int) -> Path | None:
     return None
 
 
-def _side_group() -> dist.ProcessGroup:
-    group: dist.ProcessGroup = dist.new_group(backend="gloo", timeout=COLLECTIVE_TIMEOUT)
+def _side_group(timeout_s: float) -> dist.ProcessGroup:
+    group: dist.ProcessGroup = dist.new_group(backend="gloo", timeout=timedelta(seconds=timeout_s))
     return group
 
 

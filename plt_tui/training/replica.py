@@ -34,6 +34,7 @@ def build_replica(model: LanguageModel, train: TrainSection, ranks: Ranks, clock
     if ranks.world_size == 1:
         return module
     on_gpu = ranks.device.type == "cuda"
+    ranks.pulse.beat(is_waiting=True)  # DDP compares the parameters of all ranks first
     replica = DistributedDataParallel(
         module,
         device_ids=[ranks.device] if on_gpu else None,
@@ -42,6 +43,7 @@ def build_replica(model: LanguageModel, train: TrainSection, ranks: Ranks, clock
         # is 1.3 % faster at the quick start than DDP's default of several (docs/LOG.md, 2026-11-22).
         bucket_cap_mb=None if on_gpu else 1 + sum(p.numel() * p.element_size() for p in module.parameters()) // 2**20,
     )
+    ranks.pulse.beat()
     _settle_buckets(replica, model, train, ranks, clock)
     return replica
 

@@ -1,7 +1,7 @@
 """Which checkpoint a session continues from, and what becomes of the ones it does not.
 
 Rank 0 looks at the disk and decides; all ranks then load the same folder. Nothing is deleted: checkpoints that are damaged, or
-lie after the chosen one in a past that is left, are renamed. Invariant: after `resume` every `step-*` folder belongs to the
+lie after the chosen one in a past that is left, are renamed. Invariant: after `choose` every `step-*` folder belongs to the
 past that the session continues.
 """
 
@@ -11,7 +11,8 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 
-from plt_tui.protocol.manifest import read_manifest, verify
+from plt_tui.errors import StorageError
+from plt_tui.protocol.manifest import folder_name, step_of, verify
 from plt_tui.protocol.text import safe_line
 from plt_tui.training import checkpoint
 from plt_tui.training.trainer import Trainer
@@ -31,46 +32,61 @@ class Resumed:
         return _own(self.folder, root)
 
 
-def resume(trainer: Trainer, wish: str, root: Path) -> Resumed:
+def resume(trainer: Trainer, wish: str, root: Path, known_step: int = 0) -> Resumed:
     """Load what `wish` asks for: "auto" (the newest whole checkpoint under `root`), "never", or the path of one. All ranks.
+
+    known_step: the last step of which the run's record knows. Ranks may have gone on and saved while their hub hung, and died
+    with it: of what nobody was told "auto" takes nothing, so that the record has no gap.
 
     Raises: StorageError, UsageError or DataError when a chosen checkpoint is damaged or does not fit.
     """
     ranks = trainer.ranks
-    chosen = ranks.alone(lambda: _chosen_step(wish, root))
-    step = ranks.broadcast_int(chosen if chosen is not None else 0)
-    if step < 0:
+    chosen = ranks.alone(lambda: choose(wish, root, known_step))
+    step = ranks.broadcast_int(step_of(chosen) if chosen is not None else -1)
+    folder = Path(wish) if wish not in ("auto", "never") else root / folder_name(step) if step >= 0 else None
+    if folder is None:
         trainer.init_weights()
         return Resumed(folder=None)
-    folder = root / checkpoint.folder_name(step) if wish == "auto" else Path(wish)
     reasons = trainer.load_checkpoint(folder)
     if _own(folder, root) is None:
         trainer.began_at = trainer.step
     return Resumed(folder=folder, inexact_because=tuple(reasons))
 
 
-def _chosen_step(wish: str, root: Path) -> int:
-    """The step to start from, -1 for none, once the disk is in order. Rank 0 only."""
+def choose(wish: str, root: Path, known_step: int = 0) -> Path | None:
+    """The checkpoint to start from, None for step 0, once the disk is in order. Rank 0 only, while holding the run's lock.
+
+    wish, known_step: as in `resume`.
+
+    Raises: StorageError when the one that `wish` names is damaged; nothing is changed then.
+    """
+    folder = _chosen(wish, root, known_step)
     checkpoint.clear_leftovers(root)
-    folder = _chosen(wish, root)
     own = _own(folder, root)
-    moved = checkpoint.set_aside(root, checkpoint.step_of(own) if own is not None else -1)
-    for path in moved:
+    for path in checkpoint.set_aside(root, step_of(own) if own is not None else -1):
         log.warning("set aside: %s", safe_line(path.name))
-    return read_manifest(folder).step if folder is not None else -1
+    return folder
 
 
 def _own(folder: Path | None, root: Path) -> Path | None:
-    return folder if folder is not None and folder.parent == root else None
+    """As `root` calls it, if it is one of its checkpoints; one that was set aside is not."""
+    if folder is None or step_of(folder) < 0 or folder.resolve().parent != root.resolve():
+        return None
+    return root / folder.name
 
 
-def _chosen(wish: str, root: Path) -> Path | None:
+def _chosen(wish: str, root: Path, known_step: int) -> Path | None:
     if wish == "never":
         return None
     if wish == "auto":
-        folder, rejected = checkpoint.newest_good(root)
+        folder, rejected = checkpoint.newest_good(root, last=known_step)
+        if folder is None:  # the record was lost: a gap in it is better than to begin anew
+            folder, rejected = checkpoint.newest_good(root)
         for reason in rejected:
             log.warning("not resumed from: %s", safe_line(reason))
         return folder
-    verify(Path(wish))
+    try:
+        verify(Path(wish))
+    except StorageError as error:
+        raise StorageError(f"{error}; choose another checkpoint, or give --resume auto for the newest good one") from None
     return Path(wish)

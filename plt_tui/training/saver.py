@@ -1,21 +1,24 @@
 """Saves checkpoints beside the training loop: the step waits for a copy in memory, a thread does the rest.
 
 At most one save is in flight. A step is written once: asked again, the checkpoint that is there answers, with a new name if one
-is given. Rank 0 only.
+is given. Rank 0 only. Invariant: no save, however it fails, raises into the step.
 """
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-from plt_tui.errors import StorageError
+from plt_tui.errors import PltTuiError, StorageError
 from plt_tui.protocol.events import Checkpoint, CheckpointFailed
-from plt_tui.protocol.manifest import MANIFEST, Manifest, is_whole, read_manifest
+from plt_tui.protocol.manifest import MANIFEST, Manifest, folder_name, is_whole, read_manifest, step_of
 from plt_tui.training import checkpoint
 from plt_tui.training.checkpoint import Snapshot
+
+log = logging.getLogger("plt_tui")
 
 Outcome = Checkpoint | CheckpointFailed
 Report = Callable[[Outcome], None]
@@ -25,7 +28,7 @@ Report = Callable[[Outcome], None]
 class Saver:
     """Writes snapshots under `root` and keeps the `keep` newest; paths inside `run_dir` are reported relative to it.
 
-    resumed_from: a checkpoint under `root` that is known to be whole.
+    Only while holding the run's lock. resumed_from: a checkpoint under `root` that is known to be whole.
     """
 
     def __init__(self, root: Path, run_dir: Path, keep: int, report: Report, *, resumed_from: Path | None = None) -> None:
@@ -40,7 +43,7 @@ class Saver:
 
     def has(self, step: int) -> bool:
         """True when this step's checkpoint is whole on disk."""
-        return self.folder(step) in self._good and (self.folder(step) / MANIFEST).exists()
+        return self._standing(step) is not None
 
     @property
     def is_empty(self) -> bool:
@@ -49,16 +52,16 @@ class Saver:
 
     def folder(self, step: int) -> Path:
         """Where this step's checkpoint lies, or would."""
-        return self._root / checkpoint.folder_name(step)
+        return self._root / folder_name(step)
 
     def newest_between(self, after: int, last: int) -> int:
         """Step of the newest checkpoint that verifies, later than `after` and not later than `last`; 0 for none."""
-        between = [path for path in checkpoint.find(self._root) if after < checkpoint.step_of(path) <= last]
+        between = [path for path in checkpoint.find(self._root) if after < step_of(path) <= last]
         newest = next(filter(is_whole, between), None)
         if newest is None:
             return 0
         self._good.add(newest)  # maybe of an earlier session
-        return checkpoint.step_of(newest)
+        return step_of(newest)
 
     def leave(self, last: int) -> None:
         """Set aside every checkpoint after step `last`, and its own if it is damaged: the run goes back there.
@@ -79,13 +82,19 @@ class Saver:
         Call `wait` first: only one save can be in flight.
         """
         assert self._thread is None, "a save is in flight"
-        if self.has(step) and not name:
+        manifest = self._standing(step)
+        if manifest is not None and not name:
             if then is not None:
-                then(self._known(step, read_manifest(self.folder(step))))
+                then(self._known(step, manifest))
             return
-        copy = None if self.has(step) else snapshot()
-        self._thread = threading.Thread(target=self._run, args=(step, copy, name, then), name="saver")
-        self._thread.start()
+        try:
+            copy = snapshot() if manifest is None else None
+            thread = threading.Thread(target=self._run, args=(step, copy, name, then), name="saver")
+            thread.start()
+        except Exception as error:  # noqa: BLE001  (a copy that does not fit into memory costs this save, not the run)
+            self._tell(self._failed(step, error), then)
+        else:
+            self._thread = thread
 
     def wait(self) -> None:
         """Return when no save is in flight."""
@@ -97,28 +106,51 @@ class Saver:
         started = time.monotonic()
         outcome: Outcome
         try:
-            outcome = self._written(step, copy, name, started)
+            manifest = checkpoint.give_name(self.folder(step), name) if copy is None else self._written(copy)
+            outcome = self._known(step, manifest, time.monotonic() - started)
             self.failure = ""
-        except StorageError as error:
-            self.failure = str(error)
-            outcome = CheckpointFailed(time=time.time(), step=step, reason=self.failure)
         except Exception as error:  # noqa: BLE001  (the border of the thread: a save never fails in silence)
-            self.failure = f"{type(error).__name__}: {error}"
-            outcome = CheckpointFailed(time=time.time(), step=step, reason=self.failure)
+            outcome = self._failed(step, error)
+        self._tell(outcome, then)
+
+    def _written(self, copy: Snapshot) -> Manifest:
+        if not checkpoint.is_finite(copy.model.values()):
+            raise StorageError(
+                f"step {copy.step}: weights are NaN or infinite, and would hide the good checkpoint before them; rewind"
+            )
+        checkpoint.clear_leftovers(self._root)
+        if self.folder(copy.step) in checkpoint.find(self._root):  # damaged, or of a save that nobody was told of
+            aside = checkpoint.put_aside(self.folder(copy.step))
+            log.warning("step %d: what lay in its checkpoint's place is called %s now", copy.step, aside.name)
+        try:
+            folder, manifest = checkpoint.write(self._root, copy)
+        except checkpoint.NoSpace as error:
+            given_up = checkpoint.make_room(self._root, copy.bytes)
+            if given_up is None:
+                raise
+            log.warning("%s; %s gave way", error, given_up.name)
+            folder, manifest = checkpoint.write(self._root, copy)
+        self._good.add(folder)
+        checkpoint.prune(self._root, self._keep, self._good)
+        return manifest
+
+    def _standing(self, step: int) -> Manifest | None:
+        """What vouches for this step's checkpoint; None when it is not known to be whole, or has gone."""
+        if self.folder(step) not in self._good:
+            return None
+        try:
+            return read_manifest(self.folder(step))
+        except StorageError:
+            return None
+
+    def _failed(self, step: int, error: Exception) -> CheckpointFailed:
+        self.failure = str(error) if isinstance(error, PltTuiError) else f"{type(error).__name__}: {error}"
+        return CheckpointFailed(time=time.time(), step=step, reason=self.failure)
+
+    def _tell(self, outcome: Outcome, then: Report | None) -> None:
         self._report(outcome)
         if then is not None:
             then(outcome)
-
-    def _written(self, step: int, copy: Snapshot | None, name: str, started: float) -> Checkpoint:
-        if copy is not None and not checkpoint.is_finite(copy.model.values()):
-            raise StorageError(f"step {step}: weights are NaN or infinite, and would hide the good checkpoint before it")
-        if copy is None:
-            manifest = checkpoint.give_name(self.folder(step), name)
-        else:
-            folder, manifest = checkpoint.write(self._root, copy)
-            self._good.add(folder)
-            checkpoint.prune(self._root, self._keep, self._good)
-        return self._known(step, manifest, time.monotonic() - started)
 
     def _known(self, step: int, manifest: Manifest, seconds: float = 0.0) -> Checkpoint:
         folder = self.folder(step)

@@ -19,6 +19,7 @@ from plt_tui.protocol.events import Checkpoint, CommandState, Done, Eval, Event,
 from plt_tui.protocol.link import RankEnd
 from plt_tui.protocol.text import safe_line
 from plt_tui.training.agreement import Agreement, PendingAgreement
+from plt_tui.training.alike import require_alike
 from plt_tui.training.past import Past
 from plt_tui.training.ranks import BEAT_S
 from plt_tui.training.saver import Outcome, Report, Saver
@@ -291,6 +292,7 @@ class Session:
     def _save(self, name: str = "", then: Report | None = None) -> None:
         trainer = self._trainer
         self._status.say("saving", trainer.step)
+        require_alike(trainer.ranks, trainer.model.parameters(), trainer.step)
         trainer.ranks.alone(self._saver.wait)
         if trainer.ranks.is_first:
             self._saver.save(trainer.step, lambda: trainer.snapshot(name), name, then)

@@ -95,7 +95,7 @@ class Trainer:
         self.model = self._new_model().to(self.ranks.device)
         self.model.checkpoint_blocks = config.train.activation_checkpointing
         self.optimizer = build_optimizer(self.model, config.optim, self.ranks)
-        self.clock = StepClock(self.ranks.device)
+        self.clock = StepClock(self.ranks.device, self.ranks.pulse)
         self.step = 0
         """Completed optimizer steps."""
         self.began_at = 0

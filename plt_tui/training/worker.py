@@ -10,7 +10,6 @@ import contextlib
 import gc
 import json
 import logging
-import os
 import sys
 import time
 import traceback
@@ -23,18 +22,18 @@ from plt_tui import failpoints
 from plt_tui.config.edits import edits_from, edits_to
 from plt_tui.config.load import from_toml
 from plt_tui.config.past import checkpoint_root
-from plt_tui.errors import PltTuiError, RankFailed
+from plt_tui.errors import PeerFailed, PltTuiError, RankFailed
 from plt_tui.plugins import Plugins
-from plt_tui.protocol.events import Alert, Done, Failed, Progress, RankStatus, Run
+from plt_tui.protocol.events import Alert, Done, Failed, Progress, Run
 from plt_tui.protocol.link import RankEnd
 from plt_tui.protocol.rank import RankSpec
 from plt_tui.protocol.text import safe_line, safe_text
+from plt_tui.training.status import StatusReporter
 
 if TYPE_CHECKING:
     from plt_tui.data.tokenizer import Tokenizer
     from plt_tui.model.peak import Peak
     from plt_tui.training.resume import Resumed
-    from plt_tui.training.status import StatusReporter
     from plt_tui.training.trainer import Trainer
 
 log = logging.getLogger("plt_tui")
@@ -63,18 +62,20 @@ def run_rank(spec: RankSpec, link: RankEnd, body: Callable[[Ready], Done]) -> in
     logging.basicConfig(
         stream=sys.stdout, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", datefmt="%Y-%m-%dT%H:%M:%S"
     )
-    link.send(RankStatus(time=time.time(), rank=spec.rank, pid=os.getpid(), doing="importing torch", device=spec.device))
-    try:
-        failpoints.reach("rank", spec.rank, "importing")
-        _build(spec, link, body)
-    except PltTuiError as error:
-        log.error("%s", safe_text(str(error)))
-        link.send(_failure(spec, error, error.exit_code, str(error)))
-        return 1
-    except Exception as error:  # noqa: BLE001  (the border of the process: every failure becomes one Failed event)
-        log.error("%s", safe_text(traceback.format_exc()))
-        link.send(_failure(spec, error, RankFailed.exit_code, f"{type(error).__name__}: {error}"))
-        return 1
+    with StatusReporter(link, spec.rank, spec.device) as status:
+        try:
+            status.say("importing torch")
+            failpoints.reach("rank", spec.rank, "importing")
+            _build(spec, link, status, body)
+        except PltTuiError as error:
+            log.error("%s", safe_text(str(error)))
+            link.send(_failure(spec, status.step, error, error.exit_code, str(error)))
+            return 1
+        except Exception as error:  # noqa: BLE001  (the border of the process: every failure becomes one Failed event)
+            message = _out_of_memory(error, spec) if is_out_of_memory(error) else f"{type(error).__name__}: {error}"
+            log.error("%s", safe_text(traceback.format_exc()))
+            link.send(_failure(spec, status.step, error, RankFailed.exit_code, message))
+            return 1
     return 0
 
 
@@ -97,20 +98,20 @@ def _session(ready: Ready) -> Done:
     return session.run()
 
 
-def _build(spec: RankSpec, link: RankEnd, body: Callable[[Ready], Done]) -> None:
+def _build(spec: RankSpec, link: RankEnd, status: StatusReporter, body: Callable[[Ready], Done]) -> None:
     with _without_collections():
         import torch
 
         from plt_tui.data.prepare import prepare
         from plt_tui.training.ranks import joined
         from plt_tui.training.resume import resume
-        from plt_tui.training.status import StatusReporter
         from plt_tui.training.trainer import Trainer
 
     config = from_toml((Path(spec.run_dir) / "config.toml").read_text())
     plugins = Plugins(spec.plugins)
     torch.set_num_threads(spec.threads)
-    status = StatusReporter(link, spec.rank, spec.device)
+    if spec.device.startswith("cuda"):
+        status.measure_memory = lambda: torch.cuda.memory_allocated(spec.device)
 
     def progress(task: str, done: float, total: float, unit: str) -> None:
         status.say(task)
@@ -124,14 +125,15 @@ def _build(spec: RankSpec, link: RankEnd, body: Callable[[Ready], Done]) -> None
         _keep_tokenizer(dataset.tokenizer, Path(spec.run_dir) / "tokenizer.json")
     status.say("meeting the other ranks")
     try:
-        with joined(spec.rank, spec.world_size, spec.device, Path(spec.meeting_file)) as ranks:
+        place = (spec.rank, spec.world_size, spec.device, Path(spec.meeting_file))
+        with joined(*place, timeout_s=config.parallel.timeout_s, pulse=status.pulse) as ranks:
             status.say("building the model")
             failpoints.reach("rank", spec.rank, "building")
             with _without_collections():  # DDP imports the compiler
                 trainer = Trainer(config, dataset=dataset, ranks=ranks, plugins=plugins)
             trainer.edits = edits_from(spec.edits)
             root = checkpoint_root(config, Path(spec.run_dir))
-            resumed = resume(trainer, spec.resume, root)
+            resumed = resume(trainer, spec.resume, root, spec.known_step)
             _describe(trainer, spec)
             peak = _peak(trainer)
             if ranks.is_first:
@@ -249,20 +251,39 @@ def _run_event(spec: RankSpec, trainer: Trainer, resumed: Resumed, peak: Peak) -
     )
 
 
-def _failure(spec: RankSpec, error: Exception, exit_code: int, message: str) -> Failed:
+def _failure(spec: RankSpec, step: int, error: Exception, exit_code: int, message: str) -> Failed:
     return Failed(
         time=time.time(),
         rank=spec.rank,
         message=safe_text(message),
         exit_code=exit_code,
+        step=step,
         traceback=safe_text(traceback.format_exc()),
         is_lost_peer=_is_lost_peer(error),
+    )
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """True for what Python, torch's GPU allocator and its CPU allocator raise; the last has no class for it."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    return "DefaultCPUAllocator: can't allocate memory" in str(error)
+
+
+def _out_of_memory(error: Exception, spec: RankSpec) -> str:
+    """What a person reads of `error`, and what to do about it."""
+    traceback.clear_frames(error.__traceback__)  # what the failed functions held: to report it takes some memory too
+    config = from_toml((Path(spec.run_dir) / "config.toml").read_text())
+    text = f"{type(error).__name__}: {error}".rstrip(": ")
+    return (
+        f"out of memory ({text}) with train.batch_size = {config.train.batch_size}, data.context = {config.data.context}; "
+        "halve train.batch_size and double train.accumulate (the same global batch), or shorten data.context"
     )
 
 
 def _is_lost_peer(error: Exception) -> bool:
     """True for what a collective raises when another rank is gone (torch.distributed gives gloo's no class of their own)."""
     if isinstance(error, PltTuiError | TimeoutError):
-        return isinstance(error, TimeoutError)
+        return isinstance(error, PeerFailed | TimeoutError)
     text = str(error)
     return any(sign in text for sign in ("gloo", "Connection closed by peer", "Connection reset by peer", "NCCL"))

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import socket
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from pathlib import Path
@@ -51,7 +53,7 @@ class HubClient:
     async def events(self) -> AsyncIterator[Event]:
         """History, CaughtUp, then what is live; ends when the hub is gone.
 
-        Raises: HubUnreachable when what comes is not the protocol of this version.
+        Raises: HubUnreachable with the hub's reason when it breaks off, or when what comes is not the protocol of this version.
         """
         while True:
             try:
@@ -64,6 +66,8 @@ class HubClient:
             except ValueError as error:
                 reason = safe_line(str(error), 200)
                 raise HubUnreachable(f"the hub speaks another protocol ({reason}); attach with its plt-tui version") from None
+            if isinstance(event, Alert) and event.topic == "protocol":  # told to this client alone, for the last time
+                raise HubUnreachable(f"the hub broke off: {safe_line(event.text)}")
             yield event
 
     async def send(self, command: Command) -> None:
@@ -112,8 +116,6 @@ async def _final_status(client: HubClient, command: Command) -> CommandStatus:
         match event:
             case CommandStatus(id=command.id, status="applied" | "refused"):
                 return event
-            case Alert(topic="protocol"):
-                raise HubUnreachable(f"the hub broke off: {safe_line(event.text)}")
     raise HubUnreachable(f"the hub ended before it answered to {command.name}; `plt-tui show` tells how the run ended")
 
 
@@ -121,11 +123,26 @@ async def _open(path: Path, deadline: float) -> tuple[asyncio.StreamReader, asyn
     """The opened socket; `deadline` in the event loop's time. Raises: HubUnreachable."""
     while True:
         try:
-            return await asyncio.open_unix_connection(path, limit=MAX_EVENT_BYTES)
-        except (FileNotFoundError, ConnectionRefusedError) as error:
+            return await asyncio.open_unix_connection(sock=_connected(path), limit=MAX_EVENT_BYTES)
+        except (FileNotFoundError, ConnectionRefusedError, BlockingIOError) as error:
             if asyncio.get_running_loop().time() >= deadline:
                 hint = "`plt-tui ls` shows which runs are alive, `plt-tui run --resume auto` continues one"
                 raise HubUnreachable(f"no hub answers on {path}: {error.strerror}; {hint}") from None
         except OSError as error:
             raise HubUnreachable(f"cannot connect to the hub on {path}: {error}; only the user who runs it may") from None
         await asyncio.sleep(RETRY_S)
+
+
+def _connected(path: Path) -> socket.socket:
+    """A socket connected to `path`, at once. Raises: OSError, among them BlockingIOError when too many wait to be let in.
+
+    Not by the event loop: that takes this last case for a connection that is on its way (a TCP socket's would be).
+    """
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        connection.setblocking(False)
+        connection.connect(os.fspath(path))
+    except OSError:
+        connection.close()
+        raise
+    return connection

@@ -18,6 +18,8 @@ from plt_tui.protocol.commands import Command, status_of
 from plt_tui.protocol.events import Checkpoint, Done, Failed, RankStatus, Run, Sample, Step
 from plt_tui.protocol.link import RankEnd
 from plt_tui.protocol.rank import RankSpec
+from plt_tui.training import status
+from plt_tui.training.status import StatusReporter
 
 TARGET = 12
 FLOOD = 50_000
@@ -69,10 +71,14 @@ def _left(spec: RankSpec) -> Path:
     return Path(f"{spec.meeting_file}-left")
 
 
-def _follow(spec: RankSpec) -> int:
-    """What every rank but rank 0 does: wait until rank 0 has left its file."""
-    while not _left(spec).exists():
-        time.sleep(PACE_S)
+def _follow(spec: RankSpec, link: RankEnd, step: int = 0) -> int:
+    """What every rank but rank 0 does: wait until rank 0 has left its file, and say meanwhile that it lives."""
+    status.PULSE_S = 0.02
+    with StatusReporter(link, spec.rank, spec.device) as reporter:
+        reporter.say("training", step)
+        with reporter.pulse.waiting():
+            while not _left(spec).exists():
+                time.sleep(PACE_S)
     return 0
 
 
@@ -119,8 +125,7 @@ class _Leader:
 def _play(spec: RankSpec, link: RankEnd, target: int, start: int = 0, act: Act | None = None) -> int:
     if spec.rank == 0:
         return _Leader(spec, link, target, start, act).train()
-    _say(spec, link, "training")
-    code = _follow(spec)
+    code = _follow(spec, link)
     link.send(Done(time=time.time(), rank=spec.rank, step=0, finished=True))
     return code
 
@@ -152,7 +157,7 @@ def crashes_as_it_leaves(spec: RankSpec, link: RankEnd) -> int:
     """Train until told to stop; rank 1 is then gone by a signal instead of saying that it is done."""
     if spec.rank == 0:
         return _play(spec, link, FOREVER)
-    _follow(spec)
+    _follow(spec, link)
     os.kill(os.getpid(), signal.SIGKILL)
     return 0
 
@@ -196,6 +201,36 @@ def loses_its_peer(spec: RankSpec, link: RankEnd) -> int:
         link.send(lost)
         return 1
     return _play(spec, link, TARGET)
+
+
+def says_its_steps_late(spec: RankSpec, link: RankEnd) -> int:
+    """Rank 1 is killed; rank 0, which does not notice, says only then which steps it has made."""
+    dying = Path(spec.run_dir) / "dying"
+    if spec.rank == 1:
+        dying.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    link.send(_run(spec, 0, TARGET))
+    while not dying.exists():
+        time.sleep(PACE_S)
+    time.sleep(0.1)
+    for number in (1, 2, 3):
+        link.send(_step(number))
+    return _follow(spec, link)
+
+
+def takes_its_last_steps_along(spec: RankSpec, link: RankEnd) -> int:
+    """Rank 0 is killed before it has told of its steps; rank 1 has said how far they are."""
+    going = Path(spec.run_dir) / "going"
+    if spec.rank == 1:
+        link.send(RankStatus(rank=1, pid=os.getpid(), doing="training", step=9))
+        going.touch()
+        return _follow(spec, link, step=9)
+    link.send(_run(spec, 0, TARGET))
+    while not going.exists():
+        time.sleep(PACE_S)
+    time.sleep(0.1)
+    os.kill(os.getpid(), signal.SIGKILL)
+    return 0
 
 
 def crashes_once_paused(spec: RankSpec, link: RankEnd) -> int:
@@ -299,6 +334,24 @@ def speaks_in_escapes(spec: RankSpec, link: RankEnd) -> int:
 def never_begins(spec: RankSpec, link: RankEnd) -> int:
     """Hang before the first `Run`, as a slow import does."""
     _say(spec, link, "importing torch")
+    while True:
+        time.sleep(1.0)
+
+
+def stands_still_once(spec: RankSpec, link: RankEnd) -> int:
+    """In the first attempt rank 1 stands still in its data and rank 0 waits for it; both say so. Train in the second."""
+    if _attempt(spec) > 0:
+        return _play(spec, link, TARGET)
+    still = RankStatus(rank=spec.rank, pid=os.getpid(), doing="preparing data", idle_s=60.0, waiting=spec.rank == 0)
+    while True:
+        link.send(replace(still, time=time.time()))
+        time.sleep(PACE_S)
+
+
+def rank_1_is_never_heard(spec: RankSpec, link: RankEnd) -> int:
+    """Rank 1 hangs before it can say a word; rank 0 waits for it."""
+    if spec.rank == 0:
+        return _follow(spec, link)
     while True:
         time.sleep(1.0)
 

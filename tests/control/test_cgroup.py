@@ -126,7 +126,24 @@ def test_tightest_memory_limit_counts_without_idle_page_cache(
     assert cgroup.memory_use(tmp_path, tmp_path / "membership") == use
 
 
+@pytest.mark.parametrize(
+    ("membership", "files", "kills"),
+    [
+        (V2, {"job/step/memory.events": "low 0\nmax 9\noom 3\noom_kill 2\n"}, 2),
+        (V2, {"job/step/memory.events": "oom_kill 2\n", "job/memory.events": "oom_kill 5\n"}, 7),
+        (V1, {"memory/job/memory.oom_control": "oom_kill_disable 0\nunder_oom 0\noom_kill 4\n"}, 4),
+        (V1, {"memory/job/memory.oom_control": "oom_kill_disable 0\nunder_oom 0\n"}, 0),
+        (V2, {}, 0),
+    ],
+)
+def test_kills_for_want_of_memory_are_counted(tmp_path: Path, membership: str, files: dict[str, str], kills: int) -> None:
+    """In the own group and its parents: what counts is whether the number grows."""
+    _write_tree(tmp_path, {"membership": membership, **files})
+    assert cgroup.oom_kills(tmp_path, tmp_path / "membership") == kills
+
+
 def test_a_system_without_control_groups_has_no_limits(tmp_path: Path) -> None:
     """Outside Linux neither file nor folder exists, and that is no error."""
     assert cgroup.cpu_quota(tmp_path / "none", tmp_path / "membership") is None
     assert cgroup.memory_use(tmp_path / "none", tmp_path / "membership") is None
+    assert cgroup.oom_kills(tmp_path / "none", tmp_path / "membership") == 0

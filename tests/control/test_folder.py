@@ -42,6 +42,28 @@ print("held", flush=True)
 sys.stdin.read()
 """
 
+RIVAL = """
+import os, sys
+from pathlib import Path
+from plt_tui.control import folder as folder_module
+from plt_tui.errors import RunInUse
+folder_module.LOCK_PATIENCE_S = 0.02
+folder = folder_module.RunFolder(Path(sys.argv[1]))
+held = None
+print("ready", flush=True)
+for word in sys.stdin:
+    if word == "take\\n":
+        try:
+            held, said = folder.lock(), "held"
+        except RunInUse as error:
+            said = str(error)
+    else:
+        if held is not None:
+            os.close(held)
+        held, said = None, "dropped"
+    print(said, flush=True)
+"""
+
 
 @pytest.fixture
 def folder(tmp_path: Path) -> RunFolder:
@@ -128,8 +150,8 @@ def test_an_unreadable_info_is_none(folder: RunFolder, content: str) -> None:
 
 def test_two_holders_in_one_process_are_refused_and_named(folder: RunFolder) -> None:
     """The second one learns who holds the run and how to watch it; after the first let go it gets it."""
-    folder.write_info(INFO)
     first = folder.lock()
+    folder.write_info(INFO)
     with pytest.raises(RunInUse, match=r"in use by process 4711 on box; watch it with: plt-tui attach a"):
         folder.lock()
     os.close(first)
@@ -141,12 +163,87 @@ def test_a_holder_in_another_process_keeps_the_run_until_it_dies(folder: RunFold
     process = held_elsewhere(folder)
     try:
         assert folder.is_live()
-        with pytest.raises(RunInUse, match="is in use; watch it"):
+        with pytest.raises(RunInUse, match=rf"is in use by process {process.pid} on .*; watch it"):
             folder.lock()
     finally:
         ended(process)
     assert not folder.is_live()
     os.close(folder.lock())
+
+
+def test_who_is_refused_is_told_of_the_holder_and_not_of_the_one_before(folder: RunFolder) -> None:
+    """A holder that has not written `run.json` yet is known all the same; a killed one's file names nobody."""
+    os.close(folder.lock())
+    folder.write_info(INFO)
+    os.utime(folder.path / "run.json", (1e9, 1e9))
+    process = held_elsewhere(folder)
+    try:
+        with pytest.raises(RunInUse, match=rf"in use by process {process.pid} on {re.escape(host_name())}; watch it"):
+            folder.lock()
+        folder.write_info(INFO)
+        with pytest.raises(RunInUse, match=r"in use by process 4711 on box; watch it"):
+            folder.lock()
+    finally:
+        ended(process)
+
+
+def test_one_of_two_who_want_a_run_at_once_gets_it(folder: RunFolder) -> None:
+    """Twenty times: one holds it, the other is told by whom."""
+    rivals = [
+        subprocess.Popen(
+            [sys.executable, "-c", RIVAL, str(folder.path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        for _ in range(2)
+    ]
+
+    def tell(word: str) -> None:
+        for rival in rivals:
+            assert rival.stdin is not None
+            rival.stdin.write(word)
+            rival.stdin.flush()
+
+    def hear() -> list[str]:
+        return [rival.stdout.readline() for rival in rivals if rival.stdout is not None]
+
+    assert hear() == ["ready\n"] * 2
+    try:
+        for _ in range(20):
+            tell("take\n")
+            said = hear()
+            winner = rivals[said.index("held\n")].pid
+            assert (
+                sorted(said)[0]
+                == f"{folder.path} is in use by process {winner} on {host_name()}; watch it with: plt-tui attach a\n"
+            )
+            tell("drop\n")
+            assert hear() == ["dropped\n"] * 2
+    finally:
+        for rival in rivals:
+            ended(rival)
+
+
+def test_the_lock_is_taken_where_not_a_word_can_be_written(folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full disk leaves unsaid who holds the run, but held it is."""
+
+    def full(*_: object) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(folder_module.os, "pwrite", full)
+    descriptor = folder.lock()
+    with pytest.raises(RunInUse, match="is in use; watch it"):
+        folder.lock()
+    os.close(descriptor)
+
+
+def test_what_killed_ranks_left_of_their_meetings_is_removed(folder: RunFolder) -> None:
+    """Before the next meeting, and when a run ends."""
+    for name in (".meeting-0", ".meeting-ab", ".owner"):
+        (folder.path / name).touch()
+    assert folder.fresh_meeting_file() not in folder.path.iterdir()
+    assert {path.name for path in folder.path.glob(".*")} == {".owner"}
+    (folder.path / ".meeting-1").touch()
+    folder.clear_meetings()
+    assert {path.name for path in folder.path.glob(".*")} == {".owner"}
 
 
 def test_asking_whether_a_run_is_live_does_not_keep_others_from_taking_it(folder: RunFolder) -> None:

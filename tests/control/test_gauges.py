@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
+from pathlib import Path
 from queue import Queue
 from types import SimpleNamespace
 from typing import Any
@@ -13,7 +15,16 @@ import pytest
 
 from plt_tui.control import gauges
 from plt_tui.control.cgroup import MemoryUse
-from plt_tui.control.gauges import GaugeReader, Sensors, cores_within, gpu_ordinals, of_cores, tighter, usable_cores
+from plt_tui.control.gauges import (
+    GaugeReader,
+    Sensors,
+    cores_within,
+    free_bytes,
+    gpu_ordinals,
+    of_cores,
+    tighter,
+    usable_cores,
+)
 from plt_tui.control.nvml import NvmlError, VisibleGpus
 from plt_tui.protocol.events import Gauges
 from plt_tui.protocol.framing import decode, encode
@@ -116,6 +127,34 @@ def test_a_reading_of_this_machine_is_whole_and_survives_json() -> None:
     assert 0 < reading.memory_used_bytes < reading.memory_total_bytes
     assert (reading.gpus, reading.gpu_reason) == ([], "no NVIDIA driver")
     assert decode(encode(reading)) == reading
+
+
+def test_the_free_space_is_that_of_the_disk_where_checkpoints_will_lie(tmp_path: Path) -> None:
+    """What df says is available, also before the folder is made, and for a path that is not absolute."""
+    disk = os.statvfs(tmp_path)
+    for path in (tmp_path, tmp_path / "not" / "made" / "yet"):
+        free = Sensors(NoGpus(), disk=path).read(now=0.0).disk_free_bytes
+        assert free == pytest.approx(disk.f_bavail * disk.f_frsize, abs=1 << 30)  # others write meanwhile
+    assert free_bytes(Path("runs")) == pytest.approx(free_bytes(Path.cwd()), abs=1 << 30)
+
+
+@pytest.mark.parametrize("error", [PermissionError(13, "Permission denied"), OSError(5, "Input/output error")], ids=str)
+def test_free_space_that_cannot_be_read_is_unknown(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, error: OSError
+) -> None:
+    """None, one line in the log, and all other gauges; none at all where no disk is to be watched."""
+
+    def fail(_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(gauges.os, "statvfs", fail)
+    sensors = Sensors(NoGpus(), disk=Path("/"))
+    with caplog.at_level(logging.WARNING):
+        readings = [sensors.read(now=0.0) for _ in range(2)]
+    assert [reading.disk_free_bytes for reading in readings] == [None, None]
+    assert readings[0].memory_total_bytes > 0
+    assert [record.message for record in caplog.records] == [f"disk gauge: {type(error).__name__}: {error}"]
+    assert Sensors(NoGpus()).read(now=0.0).disk_free_bytes is None
 
 
 def test_a_broken_gpu_library_is_a_reason_and_no_crash() -> None:

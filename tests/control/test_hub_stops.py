@@ -13,7 +13,7 @@ import pytest
 from plt_tui.control import attempt as attempt_module
 from plt_tui.control import restart as restart_module
 from plt_tui.control.folder import RunFolder
-from plt_tui.errors import UsageError
+from plt_tui.errors import STOP_EXIT_CODES, UsageError
 from plt_tui.protocol.commands import new_command
 from plt_tui.protocol.events import Run
 from tests.control.hubs import (
@@ -32,26 +32,26 @@ from tests.control.hubs import (
 pytestmark = pytest.mark.usefixtures("quick", "no_descriptor_left_open")
 
 
-@pytest.mark.parametrize(("interrupt", "exit_code"), [(True, 130), (False, 143)])
-def test_a_signal_saves_and_stops(hub_folder: RunFolder, interrupt: bool, exit_code: int) -> None:
+@pytest.mark.parametrize("number", STOP_EXIT_CODES)
+def test_a_signal_saves_and_stops(hub_folder: RunFolder, number: signal.Signals) -> None:
     """SIGINT ends with 130, SIGTERM with 143, both after the ranks have left in good order."""
     hub = new_hub(hub_folder, "trains_on")
 
     async def scenario() -> None:
         async with running(hub) as session:
             await until(is_training(hub))
-            hub.stop_by_signal(interrupt=interrupt)
-            hub.stop_by_signal(interrupt=False)  # harmless
-            assert await session == exit_code
+            hub.stop_by_signal(number)
+            hub.stop_by_signal(signal.SIGTERM)  # harmless
+            assert await session == STOP_EXIT_CODES[number]
 
     play(scenario())
     end = end_of(hub)
-    assert (end.phase, end.exit_code, end.weights_sha256 != "") == ("stopped", exit_code, True)
+    assert (end.phase, end.exit_code, end.weights_sha256 != "") == ("stopped", STOP_EXIT_CODES[number], True)
     assert phases(hub)[-1] == "stopping"
 
 
-@pytest.mark.parametrize(("interrupt", "exit_code"), [(True, 130), (False, 143)])
-def test_ranks_that_do_not_listen_are_killed_after_the_grace(hub_folder: RunFolder, interrupt: bool, exit_code: int) -> None:
+@pytest.mark.parametrize("number", STOP_EXIT_CODES)
+def test_ranks_that_do_not_listen_are_killed_after_the_grace(hub_folder: RunFolder, number: signal.Signals) -> None:
     """A rank that hangs cannot hold up a stop for longer than control.grace_s."""
     hub = new_hub(hub_folder, "is_deaf", grace_s=0.2)
 
@@ -59,8 +59,8 @@ def test_ranks_that_do_not_listen_are_killed_after_the_grace(hub_folder: RunFold
         async with running(hub) as session:
             await until(is_training(hub))
             began = time.monotonic()
-            hub.stop_by_signal(interrupt=interrupt)
-            assert await session == exit_code
+            hub.stop_by_signal(number)
+            assert await session == STOP_EXIT_CODES[number]
             assert 0.2 <= time.monotonic() - began < 5
 
     play(scenario())
@@ -74,24 +74,24 @@ def test_a_second_interrupt_ends_at_once(hub_folder: RunFolder) -> None:
     async def scenario() -> None:
         async with running(hub) as session:
             await until(is_training(hub))
-            hub.stop_by_signal(interrupt=True)
-            hub.stop_by_signal(interrupt=True)
+            hub.stop_by_signal(signal.SIGINT)
+            hub.stop_by_signal(signal.SIGINT)
             assert await session == 130
 
     play(scenario())
     assert "second SIGINT" in end_of(hub).reason
 
 
-@pytest.mark.parametrize(("interrupt", "exit_code"), [(True, 130), (False, 143)])
-def test_a_signal_before_training_ends_at_once(hub_folder: RunFolder, interrupt: bool, exit_code: int) -> None:
+@pytest.mark.parametrize("number", STOP_EXIT_CODES)
+def test_a_signal_before_training_ends_at_once(hub_folder: RunFolder, number: signal.Signals) -> None:
     """There is nothing to save, so nobody waits for torch to be imported."""
     hub = new_hub(hub_folder, "never_begins", grace_s=1000.0)
 
     async def scenario() -> None:
         async with running(hub) as session:
             await until(lambda: len(hub.feed.state.ranks) == 2)
-            hub.stop_by_signal(interrupt=interrupt)
-            assert await session == exit_code
+            hub.stop_by_signal(number)
+            assert await session == STOP_EXIT_CODES[number]
 
     play(scenario())
     assert "while no rank was training" in end_of(hub).reason
@@ -105,7 +105,7 @@ def test_a_signal_between_two_attempts_ends_at_once(hub_folder: RunFolder, monke
     async def scenario() -> None:
         async with running(hub) as session:
             await until(lambda: hub.feed.state.phase == "restarting")
-            hub.stop_by_signal(interrupt=True)
+            hub.stop_by_signal(signal.SIGINT)
             assert await session == 130
 
     play(scenario())
@@ -123,8 +123,8 @@ def test_a_second_interrupt_during_a_recovery_leaves_no_rank(hub_folder: RunFold
             pids = list(hub._attempt.pids)
             os.kill(pids[1], signal.SIGKILL)
             await until(lambda: bool(hub._attempt._failures))
-            hub.stop_by_signal(interrupt=True)
-            hub.stop_by_signal(interrupt=True)
+            hub.stop_by_signal(signal.SIGINT)
+            hub.stop_by_signal(signal.SIGINT)
             assert await session == 130
             assert not any(psutil.pid_exists(pid) for pid in pids)
 
@@ -191,7 +191,7 @@ def test_a_signal_limits_a_stop_that_a_person_asked_for(hub_folder: RunFolder) -
         async with running(hub) as session:
             await until(is_training(hub))
             await hub.submit(new_command("stop"))
-            hub.stop_by_signal(interrupt=True)
+            hub.stop_by_signal(signal.SIGINT)
             assert await session == 143
 
     play(scenario())
@@ -225,7 +225,7 @@ def test_a_stop_that_cannot_save_is_a_storage_failure(hub_folder: RunFolder) -> 
     async def scenario() -> None:
         async with running(hub) as session:
             await until(is_training(hub))
-            hub.stop_by_signal(interrupt=False)
+            hub.stop_by_signal(signal.SIGTERM)
             assert await session == 5
 
     play(scenario())

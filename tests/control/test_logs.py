@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
+import time
 import tracemalloc
 from pathlib import Path
+from statistics import median
 
 import pytest
 
-from plt_tui.control.logs import MAX_READ_BYTES, LogTail, last_lines, parse_line
+from plt_tui.control import logs
+from plt_tui.control.logs import MAX_LINES, MAX_READ_BYTES, MAX_SKIP_BYTES, LogFollower, LogTail, last_lines, parse_line
+from plt_tui.protocol.events import Logs
+from plt_tui.protocol.rank import ASIDE_SUFFIX
 
 
 @pytest.fixture
@@ -90,12 +97,96 @@ def test_a_flood_is_not_held_in_memory(path: Path) -> None:
     append(path, line * count)
     tail = LogTail(path, "rank 0", from_end=False)
     tracemalloc.start()
-    lines, dropped = tail.read(1.0)
+    looks = [tail.read(1.0)]
+    while tail.is_behind:
+        looks.append(tail.read(1.0))
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert len(lines) + dropped == count
-    assert len(lines) == MAX_READ_BYTES // len(line)
+    assert sum(len(lines) + dropped for lines, dropped in looks) == count
+    assert {len(lines) for lines, _ in looks} == {MAX_READ_BYTES // len(line)}
+    assert len(looks) == len(line) * count // MAX_SKIP_BYTES
     assert peak < 8 * MAX_READ_BYTES
+
+
+def test_the_event_loop_is_never_busy_for_long_with_a_flood(path: Path) -> None:
+    """100 000 lines a second for a minute, all of it at once, and lines of one character: each look is short, none is lost."""
+    flood, count = b"%099d\n" % 7 * 10_000, 600_000
+    with path.open("ab") as file:
+        for _ in range(count // 10_000):
+            file.write(flood)
+        file.write(b"\n" * 1_000_000)
+    tail = LogTail(path, "rank 0", from_end=False)
+    times, num_lines = [], 0
+    while not times or tail.is_behind:
+        began = time.perf_counter()
+        lines, dropped = tail.read(1.0)
+        times.append(time.perf_counter() - began)
+        num_lines += len(lines) + dropped
+        assert len(lines) <= MAX_LINES
+    assert num_lines == count + 1_000_000
+    assert len(times) >= 7
+    assert median(times) < 0.1  # 10 ms on a machine with nothing else to do
+
+
+def test_what_is_left_at_the_end_is_read_to_the_end(path: Path) -> None:
+    """All of a flood is accounted for when the run ends, its last words are shown, and a line without an end too."""
+    said: list[Logs] = []
+    follower = LogFollower({"rank 0": path}, said.append)
+    count = 3 * MAX_SKIP_BYTES // 100
+    append(path, b"%099d\n" % 7 * count + b"last words")
+    follower.read(to_the_end=True)
+    assert said[-1].lines[-1][3] == "last words"
+    assert sum(len(event.lines) + event.dropped for event in said) == count + 1
+
+
+async def test_a_follower_goes_on_while_others_flood(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A rank that prints ten megabytes in one line, and another that prints two words: both are seen, and only once."""
+    monkeypatch.setattr(logs, "TICK_S", 0.001)
+    other, said = tmp_path / "rank-1.log", []
+    follower = asyncio.create_task(LogFollower({"rank 0": path, "rank 1": other}, said.append).follow())
+    append(path, b"x" * 10_000_000 + b"\nafter\n")
+    append(other, b"two words\n")
+    give_up_at = time.monotonic() + 10.0
+    while not {"after", "two words"} <= (shown := {line[3] for event in said for line in event.lines}):
+        assert time.monotonic() < give_up_at
+        await asyncio.sleep(0.001)
+    follower.cancel()
+    assert len(shown) == 3  # and the end of the long line
+    assert all(len(text) < 5000 for text in shown)
+
+
+def test_a_log_that_is_put_aside_is_read_to_its_end(path: Path) -> None:
+    """Then the new one from its beginning; a line that goes on from one to the other is one line."""
+    tail = LogTail(path, "rank 0", from_end=False)
+    append(path, b"one\n")
+    assert texts(tail) == ["one"]
+    append(path, b"two\nthr")
+    path.replace(path.with_name(path.name + ASIDE_SUFFIX))
+    append(path, b"ee\nfour\n")
+    assert texts(tail) == ["two"]
+    assert tail.is_behind
+    assert texts(tail) == ["three", "four"]
+    assert not tail.is_behind
+    assert texts(tail) == []
+
+
+@pytest.mark.parametrize("how", ["cut", "replaced", "deleted"])
+def test_a_log_that_somebody_else_changed_is_followed_on(path: Path, how: str) -> None:
+    """Cut to nothing, exchanged or removed under the reader: what is printed from then on is seen, with no piece of before."""
+    tail = LogTail(path, "rank 0", from_end=False)
+    append(path, b"a line of before\nand a pie")
+    assert texts(tail) == ["a line of before"]
+    if how == "cut":
+        os.truncate(path, 0)
+    elif how == "replaced":
+        other = path.with_name("other")
+        append(other, b"")
+        other.replace(path)
+    else:
+        path.unlink()
+        assert texts(tail) == []
+    append(path, b"new\n")
+    assert texts(tail) == ["new"]
 
 
 def test_lines_are_counted_across_what_is_left_out(path: Path) -> None:
@@ -112,13 +203,17 @@ def test_lines_are_counted_across_what_is_left_out(path: Path) -> None:
 
 
 def test_an_endless_line_does_not_fill_the_memory(path: Path) -> None:
-    """A rank that prints without newlines costs at most MAX_READ_BYTES, and what it prints later is seen."""
+    """A rank that prints without newlines costs a few times MAX_READ_BYTES; the line's beginning is shown, and what follows."""
     tail = LogTail(path, "rank 0", from_end=False)
+    append(path, b"begin ")
     for _ in range(4):
-        append(path, b"x" * MAX_READ_BYTES)
+        append(path, b"x" * (MAX_READ_BYTES - 6))
         assert texts(tail) == []
+        assert len(tail._partial) <= MAX_READ_BYTES
     append(path, b"\nafter\n")
-    assert texts(tail)[-1] == "after"
+    line, after = texts(tail)
+    assert line.startswith("begin xxx")
+    assert after == "after"
 
 
 def test_a_log_that_vanished_is_no_error(path: Path) -> None:

@@ -28,6 +28,11 @@ def killed(rank: int, time: float) -> Failed:
     return replace(failed(rank=rank, time=time), message="killed by SIGKILL", is_signal=True)
 
 
+def aborted(rank: int, time: float) -> Failed:
+    """A rank that a library has ended."""
+    return replace(killed(rank, time), message="killed by SIGABRT")
+
+
 def cut_off(rank: int, time: float) -> Failed:
     """A rank whose collective failed."""
     return replace(failed(rank=rank, time=time), message="Connection closed by peer", is_lost_peer=True)
@@ -50,6 +55,16 @@ FIRST_TIME: list[tuple[Failed, list[Failed], int, Restart | GiveUp]] = [
         9,
         GiveUp(exit_code=4, reason="rank 0 failed while starting: boom (the second time at this step)"),
     ),
+    (
+        replace(killed(1, 1.0), left_alive=[70, 71]),
+        [],
+        3,
+        GiveUp(
+            exit_code=4,
+            reason="rank 1 failed at step 5: killed by SIGKILL; processes 70, 71 cannot be ended (waiting for a device or a "
+            "network file system?), so nothing may be started in their place",
+        ),
+    ),
     (failed(code=7), [], 3, GiveUp(exit_code=7, reason="boom")),
     (failed(code=3), [], 3, GiveUp(exit_code=3, reason="boom")),
     (failed(code=5), [], 3, GiveUp(exit_code=5, reason="boom")),
@@ -71,6 +86,9 @@ def test_what_follows_a_failure(failure: Failed, earlier: list[Failed], max_rest
         ([failed(rank=0, time=1.0), killed(1, 2.0)], 1),
         ([killed(2, 3.0), killed(1, 2.0)], 1),
         ([cut_off(1, 1.0), cut_off(0, 2.0)], 1),
+        ([failed(rank=1, time=1.0), aborted(0, 2.0)], 1),  # NCCL's watchdog aborts a rank whose peer has failed
+        ([aborted(0, 1.0), killed(1, 2.0)], 1),
+        ([cut_off(0, 1.0), aborted(1, 2.0)], 1),
         ([failed(rank=1)], 1),
     ],
 )
@@ -94,6 +112,11 @@ def test_a_silent_end_is_described_by_its_exit_code(exit_code: int, message: str
     failure = exit_failure(1, exit_code, now=2.0, log_tail=["Killed"])
     assert (failure.rank, failure.time, failure.log_tail) == (1, 2.0, ["Killed"])
     assert (failure.message, failure.is_signal, failure.exit_code) == (message, is_signal, 4)
+
+
+def test_why_a_rank_was_killed_goes_along() -> None:
+    """Where it is known."""
+    assert exit_failure(1, -9, now=2.0, log_tail=[], why="out of memory").message == "killed by SIGKILL: out of memory"
 
 
 def test_signals_have_names() -> None:

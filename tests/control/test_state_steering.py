@@ -150,8 +150,8 @@ def test_a_rewind_keeps_what_was_measured_and_saved_up_to_its_step(
 
 def test_the_pace_goes_on_after_a_rewind() -> None:
     """The time that the rewind took is no step's, and its lower numbers give no negative time."""
-    timed = [replace(step(number), time=1000.0 + number) for number in range(1, 41)]
-    again = [replace(step(number), time=5000.0 + number) for number in range(21, 61)]
+    timed = [replace(step(number), time=1000.0 + number, step_ms=1e3) for number in range(1, 41)]
+    again = [replace(step(number), time=5000.0 + number, step_ms=1e3) for number in range(21, 61)]
     assert folded(RUN, *timed, rewind(20), *again).eta_s == pytest.approx(40.0)
 
 
@@ -220,11 +220,11 @@ def test_what_was_computed_once_is_known_until_a_rewind() -> None:
 def test_another_batch_keeps_the_tokens_per_second() -> None:
     """The time that is left follows the new batch at once, not after some steps."""
     run = replace(RUN, tokens_per_step=100, target_step=10)
-    state = folded(run, *(replace(step(number), time=1000.0 + number) for number in (1, 2, 3)))
+    state = folded(run, *(replace(step(number), step_ms=1e3) for number in (1, 2, 3)))
     assert state.eta_s == pytest.approx(7.0)
     halved = folded(
         *[run],
-        *(replace(step(number), time=1000.0 + number) for number in (1, 2, 3)),
+        *(replace(step(number), step_ms=1e3) for number in (1, 2, 3)),
         Plan(step=4, target_step=17, tokens_per_step=50, steps_per_epoch=1.0),
     )
     assert halved.eta_s == pytest.approx(7.0)

@@ -209,6 +209,41 @@ def test_after_kill_no_rank_is_alive_and_no_exit_is_told(spec: RankSpec) -> None
     assert len(set(pids)) == 3
 
 
+def test_a_rank_that_kill_does_not_end_is_given_up(spec: RankSpec, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is named, and neither the event loop nor the end of this process waits for it."""
+    monkeypatch.setattr(supervisor_module, "KILL_PATIENCE_S", 0.2)
+    stuck: list[Any] = []
+
+    async def scenario(supervisor: Supervisor, listener: Listener) -> None:
+        supervisor.start(specs_of(spec, "never_begins", 2))
+        await until(lambda: len(listener.heard) == 2)
+        process = supervisor._ranks[1].process
+        os.kill(process.pid or 0, signal.SIGSTOP)
+        monkeypatch.setattr(process, "kill", lambda: None)
+        stuck.append(process)
+        ticks = 0
+
+        async def tick() -> None:
+            nonlocal ticks
+            while True:
+                await asyncio.sleep(0.01)
+                ticks += 1
+
+        ticking = asyncio.create_task(tick())
+        assert await supervisor.kill() == [process.pid]
+        assert await supervisor.kill() == []
+        ticking.cancel()
+        assert ticks > 5
+
+    play(scenario)
+    (process,) = stuck
+    assert process.is_alive()
+    assert process not in multiprocessing.active_children()
+    os.kill(process.pid, signal.SIGKILL)
+    process.join()
+    process.close()
+
+
 def test_ranks_can_be_started_again(spec: RankSpec) -> None:
     """An attempt leaves nothing that the next one trips over."""
 

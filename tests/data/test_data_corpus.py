@@ -98,7 +98,7 @@ def test_format_overrides_the_ending(tmp_path):
     assert documents(DataSection(train=str(tmp_path), format="jsonl")) == ["one"]
 
 
-@given(text=st.text(alphabet=st.sampled_from("ab é🙂\r\n\ufeff"), max_size=40), block_bytes=st.integers(1, 9))
+@given(text=st.text(alphabet=st.sampled_from("ab é🙂\r\n\ufeff\0"), max_size=40), block_bytes=st.integers(1, 9))
 def test_pieces_join_to_the_document(text, block_bytes):
     """However small the pieces are: one byte-order mark is dropped, CR LF becomes LF, and nothing else changes."""
     with tempfile.TemporaryDirectory() as folder:

@@ -308,6 +308,7 @@ BAD_SETTINGS = [
     ({"train": "blank.txt"}, r"data.train \(.*blank.txt\): holds nothing but white space"),
     ({"train": "blank.txt", "tokenizer": "char"}, "holds nothing but white space"),
     ({"train": "long.txt", "eval": "blank.txt"}, r"data.eval \(.*blank.txt\): holds nothing but white space"),
+    ({"train": "zeros.txt"}, r"data.train \(.*zeros.txt\): holds nothing but white space or zero bytes"),
     ({"train": "late.txt"}, "late.txt: not UTF-8 at byte 2000000 "),
     ({"train": "late.txt", "tokenizer": "char"}, "late.txt: not UTF-8 at byte 2000000 "),
     ({"train": "late.txt", "tokenizer": "bpe"}, "late.txt: not UTF-8 at byte 2000000 "),
@@ -322,6 +323,7 @@ def test_unusable_corpus_leaves_nothing(space, settings, message):
     space.write("short.txt", "x" * 63)
     space.write("long.txt", TEXT)
     space.write("blank.txt", " \n\t" * 500)
+    space.write("zeros.txt", "\n" + "\0" * 1500)
     space.write("late.txt", b"0123456789" * 200_000 + b"\xff")
     space.write("ids.bin", b"12" * 500)
     paths = {

@@ -1,5 +1,6 @@
 """Real runs for tests: the `plt-tui` command in a process of its own, a tiny model, a small corpus."""
 
+import asyncio
 import json
 import os
 import re
@@ -7,11 +8,20 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
+
+from plt_tui import failpoints
 from plt_tui.config.sources import ENVIRONMENT
+from plt_tui.control.folder import RunFolder
+from plt_tui.control.record import read_journal
+from plt_tui.protocol.commands import Command
+from plt_tui.protocol.events import CommandStatus
+from plt_tui.views.client import HubClient, run_command
 
 PLT_TUI = (sys.executable, "-m", "plt_tui")
 CORPUS = Path(__file__).parents[2] / "data" / "tiny.txt"
@@ -37,16 +47,104 @@ def options(*sets: str, train: Path = CORPUS) -> list[str]:
     return [word for value in (f"data.train={train}", *TINY, *sets) for word in ("--set", value)]
 
 
-def start(folder: Path, name: str, *sets: str, extra: tuple[str, ...] = ()) -> "subprocess.Popen[str]":
-    """A headless run that writes JSON lines to its stdout."""
-    command = [*PLT_TUI, "run", "--no-ui", "--json", "--name", name, *options(*sets), *extra]
+def start(
+    folder: Path, name: str, *sets: str, extra: tuple[str, ...] = (), within: tuple[str, ...] = (), own_group: bool = False
+) -> "subprocess.Popen[str]":
+    """A headless run that writes JSON lines to its stdout, with what `arm` has made its failpoints.
+
+    within: a command that runs it, such as `unshare`; own_group: as from a shell, so that signals can be sent to all of it.
+    """
+    command = [*within, *PLT_TUI, "run", "--no-ui", "--json", "--name", name, *options(*sets), *extra]
+    variables = {**environment(), failpoints.VARIABLE: str(failpoint_folder(folder, name))}
     with (folder / f"{name}.stderr").open("a") as errors:
-        return subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=errors, text=True, env=environment())
+        return subprocess.Popen(
+            command, cwd=folder, stdout=subprocess.PIPE, stderr=errors, text=True, env=variables, start_new_session=own_group
+        )
 
 
 def environment() -> dict[str, str]:
     """This process's environment without what would change a run's configuration."""
     return {name: value for name, value in os.environ.items() if name not in ENVIRONMENT}
+
+
+def failpoint_folder(folder: Path, name: str) -> Path:
+    """Where the failpoints of the run `name` are armed."""
+    return folder / f"{name}.failpoints"
+
+
+def arm(folder: Path, name: str, actions: Mapping[str, str]) -> None:
+    """Arm failpoints of the run `name` with their actions, before it starts or while it runs."""
+    place = failpoint_folder(folder, name)
+    place.mkdir(exist_ok=True)
+    for point, action in actions.items():
+        written = place / "being-armed"
+        written.write_text(action)
+        written.rename(place / point)  # whole at once: the run may look at any moment
+
+
+def has_fired(folder: Path, name: str, point: str) -> bool:
+    """True once the point has acted (again, since it was armed again)."""
+    place = failpoint_folder(folder, name)
+    return (place / f"{point}.fired").exists() and not (place / point).exists()
+
+
+def start_to(
+    folder: Path, name: str, point: str, action: str, *sets: str, extra: tuple[str, ...] = (), own_group: bool = False
+) -> "subprocess.Popen[str]":
+    """A run that has come to the failpoint `point` and done there what it was told."""
+    arm(folder, name, {point: action})
+    process = start(folder, name, *sets, extra=extra, own_group=own_group)
+    wait_to(folder, name, point, action)
+    return process
+
+
+def wait_to(folder: Path, name: str, point: str, action: str) -> None:
+    """Return once a process of the run has come to `point` and done there what it was told."""
+    wait_until(lambda: has_fired(folder, name, point), 60.0)
+    if action == "stop":
+        wait_until(lambda: any(process.status() == psutil.STATUS_STOPPED for process in processes_of(folder)))
+
+
+def go_on(folder: Path) -> None:
+    """Let the processes go on that failpoints have stopped."""
+    for process in processes_of(folder):
+        process.send_signal(signal.SIGCONT)
+
+
+def processes_of(folder: Path) -> list[psutil.Process]:
+    """Every live process that was started in `folder`, as runs, their hubs and their ranks are."""
+    found = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            is_ours = process.pid != os.getpid() and process.cwd() == str(folder)
+            if is_ours and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+    return found
+
+
+async def ask(folder: Path, name: str, wanted: Command) -> CommandStatus:
+    """The answer to a command that reaches the hub while a rank is stopped, which goes on once the hub has it."""
+    run = RunFolder(folder / "runs" / name)
+    info = run.read_info()
+    assert info is not None
+    client = await HubClient.connect(Path(info.socket), actor="test")
+    try:
+        answer = asyncio.create_task(run_command(client, wanted, 60.0))
+        await asyncio.to_thread(wait_until, lambda: any(getattr(event, "id", "") == wanted.id for event in read_journal(run)))
+        go_on(folder)
+        return await answer
+    finally:
+        await client.close()
+
+
+@contextmanager
+def ended(process: "subprocess.Popen[str]") -> Iterator[None]:
+    """However the block is left, the run is over: a failed test must not leave one that a failpoint holds for ever."""
+    with process:
+        try:
+            yield
+        finally:
+            process.kill()
 
 
 def finish(process: "subprocess.Popen[str]", exit_code: int = 0) -> list[Line]:
@@ -105,9 +203,9 @@ def end_of(lines: list[Line]) -> Line:
     return lines[-1]
 
 
-def stop(process: "subprocess.Popen[str]", number: signal.Signals = signal.SIGINT) -> None:
-    """Send a signal to the run's foreground process only."""
-    os.kill(process.pid, number)
+def stop(process: "subprocess.Popen[str]", number: signal.Signals = signal.SIGINT, *, group: bool = False) -> None:
+    """Send a signal to the run's foreground process only, or to its whole process group."""
+    (os.killpg if group else os.kill)(process.pid, number)
 
 
 def wait_until(condition: Callable[[], object], deadline_s: float = 30.0) -> None:

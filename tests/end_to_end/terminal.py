@@ -23,14 +23,21 @@ LEAVE_ALTERNATE_SCREEN = b"\x1b[?1049l"
 class Terminal:
     """`plt-tui WORDS` in a terminal of `columns` x `rows`; leaving the context ends it."""
 
-    def __init__(self, folder: Path, *words: str, columns: int = 120, rows: int = 40) -> None:
+    def __init__(self, folder: Path, *words: str, columns: int = 120, rows: int = 40, ignoring_hangup: bool = False) -> None:
         self.output = b""
         """Every byte that was written to the terminal."""
         self._screen = pyte.Screen(columns, rows)
         self._stream = pyte.ByteStream(self._screen)
         self._master, slave = pty.openpty()
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+        self._attributes = termios.tcgetattr(slave)
         variables = {**environment(), "TERM": "xterm-256color", "COLORTERM": "truecolor"}
+
+        def begin() -> None:
+            fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+            if ignoring_hangup:
+                signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
         self.process = subprocess.Popen(
             [*PLT_TUI, *words],
             cwd=folder,
@@ -39,7 +46,7 @@ class Terminal:
             stderr=slave,
             env=variables,
             start_new_session=True,
-            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+            preexec_fn=begin,
         )
         os.close(slave)
 
@@ -49,14 +56,26 @@ class Terminal:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
+            self.process.send_signal(signal.SIGCONT)
             self._read_for(lambda: self.process.poll() is not None, 10.0)
         self.process.wait(10)
-        os.close(self._master)
+        self.hang_up()
 
     @property
     def text(self) -> str:
         """What a person sees now."""
         return "\n".join(line.rstrip() for line in self._screen.display)
+
+    @property
+    def is_restored(self) -> bool:
+        """True when echo, line editing and all else are as they were before."""
+        return termios.tcgetattr(self._master) == self._attributes
+
+    def hang_up(self) -> None:
+        """Close the terminal, as when its window is gone."""
+        if self._master >= 0:
+            os.close(self._master)
+        self._master = -1
 
     def press(self, *keys: str) -> None:
         """Type keys or text."""
@@ -68,10 +87,24 @@ class Terminal:
         seen = self._read_for(lambda: all(text in self.text for text in wanted), deadline_s)
         assert seen, f"not on the screen in {deadline_s} s: {wanted}\n{self.text}"
 
+    def wait_until_gone(self, text: str, deadline_s: float = 40.0) -> None:
+        """Return once `text` is on the screen no more."""
+        assert self._read_for(lambda: text not in self.text, deadline_s), self.text
+
+    def stop_reading(self) -> None:
+        """Let the command write until nothing goes in any more: resized all the time it draws all the time."""
+        waiting, give_up_at = [0], time.monotonic() + 40.0
+        while len(waiting) < 4 or len({*waiting[-4:]}) > 1:
+            assert time.monotonic() < give_up_at, "the command never filled its terminal"
+            fcntl.ioctl(self._master, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 81 + len(waiting) % 60, 0, 0))
+            time.sleep(0.05)
+            waiting.append(struct.unpack("i", fcntl.ioctl(self._master, termios.FIONREAD, bytes(4)))[0])
+
     def wait_for_exit(self, deadline_s: float = 40.0) -> int:
         """The exit code of the command."""
         assert self._read_for(lambda: self.process.poll() is not None, deadline_s), self.text
-        self._read_for(lambda: False, 0.2)
+        if self._master >= 0:
+            self._read_for(lambda: False, 0.2)
         return int(self.process.returncode)
 
     def _read_for(self, condition: Callable[[], bool], deadline_s: float) -> bool:
@@ -79,7 +112,9 @@ class Terminal:
         while not condition():
             if time.monotonic() > give_up_at:
                 return False
-            if select.select([self._master], [], [], 0.05)[0]:
+            if self._master < 0:
+                time.sleep(0.02)
+            elif select.select([self._master], [], [], 0.05)[0]:
                 try:
                     data = os.read(self._master, 65536)
                 except OSError:  # the other side is closed; the process may need a moment more to end

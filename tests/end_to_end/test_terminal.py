@@ -1,7 +1,5 @@
-"""The UI under a real pseudo-terminal: train, pause, edit, sample, detach, attach, stop; and what happens when it is killed."""
+"""The UI under a real pseudo-terminal: train, pause, edit, sample, detach, attach, stop."""
 
-import os
-import signal
 from pathlib import Path
 
 from tests.end_to_end.runs import command, options, show, wait_until
@@ -9,12 +7,6 @@ from tests.end_to_end.terminal import LEAVE_ALTERNATE_SCREEN, Terminal
 
 DOWN = "\x1b[B"
 ENDLESS = options("train.steps=100000", "optim.warmup=0", "optim.schedule=constant")
-
-
-def stop_now(folder: Path, name: str) -> None:
-    """End a run that still trains."""
-    command(folder, "ctl", name, "stop", "--now")
-    wait_until(lambda: show(folder, name)["state"] == "stopped")
 
 
 def test_a_session_by_keys(tmp_path: Path) -> None:
@@ -59,26 +51,6 @@ def test_a_finished_run_opens_read_only(tmp_path: Path) -> None:
         terminal.press("p")
         terminal.press("q")
         assert terminal.wait_for_exit() == 0
-
-
-def test_a_killed_or_hung_up_view_costs_the_run_nothing(tmp_path: Path) -> None:
-    """SIGTERM restores the terminal; SIGHUP by a closed terminal ends the view; kill -9 too; the run trains on."""
-    with Terminal(tmp_path, "run", "--name", "alone", *ENDLESS) as terminal:
-        terminal.wait_for("training")
-        terminal.process.send_signal(signal.SIGTERM)
-        assert terminal.wait_for_exit() == 143
-        assert LEAVE_ALTERNATE_SCREEN in terminal.output
-    with Terminal(tmp_path, "attach", "alone") as terminal:
-        terminal.wait_for("training")
-        os.kill(terminal.process.pid, signal.SIGHUP)
-        assert terminal.wait_for_exit() == 129
-    with Terminal(tmp_path, "attach", "alone") as terminal:
-        terminal.wait_for("training")
-        terminal.process.kill()
-        terminal.wait_for_exit()
-    left_at = show(tmp_path, "alone")["step"]
-    wait_until(lambda: show(tmp_path, "alone")["step"] > left_at)
-    stop_now(tmp_path, "alone")
 
 
 def test_a_tiny_terminal_gets_a_sentence(tmp_path: Path) -> None:

@@ -159,17 +159,6 @@ def test_three_ranks_resume_to_the_same_bits(folder: Path) -> None:
     assert end_of(after)["weights_sha256"] == end_of(whole)["weights_sha256"]
 
 
-def test_another_number_of_ranks_goes_on_and_says_that_the_bits_change(folder: Path) -> None:
-    """A run of one rank resumed on two continues its data where it was, and tells why it is not exact."""
-    first = train(folder, "grows", "parallel.ranks=1", "train.steps=10", "train.batch_size=8")
-    second = train(folder, "grows", "parallel.ranks=2", "train.steps=20", "train.batch_size=4")
-    assert sorted({**losses(first), **losses(second)}) == list(range(1, 21))
-    assert min(losses(second)) == 11
-    journal = (folder / "runs/grows/journal.jsonl").read_text()
-    assert "not to the same bits" in journal
-    assert "world_size 1 -> 2" in journal
-
-
 def test_no_rank_outlives_its_hub(folder: Path) -> None:
     """Kill -9 of the hub: its ranks are gone within 5 s, the lock is free, and the run is told to have crashed."""
     process = start(folder, "orphaned", "train.steps=100000")

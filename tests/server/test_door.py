@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import math
 
 import pytest
 
 from plt_tui.errors import UsageError
-from plt_tui.server.door import first_of, parse
+from plt_tui.server.door import BURST_S, MAX_CLIENTS, PACE_S, Pace, Places, first_of, parse
 
 BAD = {
     "not JSON": b"hello",
@@ -21,6 +22,8 @@ BAD = {
     "depth bomb of objects": b'{"a":' * 100_000,
     "huge integer": b'{"op":' + b"9" * 60_000 + b"}",
     "empty": b"",
+    "a key twice": b'{"op":"hello","op":"command"}',
+    "a key twice inside": b'{"op":"command","command":{"id":"1","id":"2"}}',
 }
 
 
@@ -61,3 +64,53 @@ async def test_first_of_raises_the_error_of_a_work() -> None:
 
     with pytest.raises(ConnectionResetError, match="gone"):
         await first_of(broken(), asyncio.sleep(60))
+
+
+def test_a_client_may_hurry_for_a_moment_only() -> None:
+    """So many things at once as the burst holds, then one per PACE_S; who rests may hurry again."""
+    pace = Pace()
+    at_once = round(BURST_S / PACE_S)
+    assert [pace.wait_s(100.0) for _ in range(at_once)] == [0.0] * at_once
+    assert [pace.wait_s(100.0) for _ in range(2)] == pytest.approx([PACE_S, 2 * PACE_S])
+    assert pace.wait_s(100.0 + BURST_S + 3 * PACE_S) == 0.0
+
+
+class Visitor:
+    """A guest that only remembers that it was dropped."""
+
+    def __init__(self, patience_ends: float = math.inf) -> None:
+        self.patience_ends = patience_ends
+        self.is_dropped = False
+
+    def drop(self) -> None:
+        self.is_dropped = True
+
+
+def full() -> tuple[Places, list[Visitor]]:
+    """A door all of whose places are taken by guests that it is not waiting for."""
+    places, guests = Places(), [Visitor() for _ in range(MAX_CLIENTS)]
+    assert all(places.take(guest, now=0.0) for guest in guests)
+    return places, guests
+
+
+def test_a_full_door_keeps_those_inside_and_tells_who_comes() -> None:
+    """As many as have a place may wait for their answer; those after them are dropped, and nobody inside is."""
+    places, guests = full()
+    comers = [Visitor() for _ in range(3 * MAX_CLIENTS)]
+    assert not any(places.take(comer, now=1e9) for comer in comers)
+    assert [comer.is_dropped for comer in comers] == [False] * MAX_CLIENTS + [True] * 2 * MAX_CLIENTS
+    assert not any(guest.is_dropped for guest in guests)
+    places.leave(guests[3])
+    assert places.take(Visitor(), now=1e9)
+
+
+def test_the_guest_who_keeps_a_full_door_waiting_longest_makes_room() -> None:
+    """One a comer, the latest first, and only who has used up the door's patience."""
+    places, guests = full()
+    guests[5].patience_ends, guests[9].patience_ends = 20.0, 10.0
+    comers = [Visitor() for _ in range(3)]
+    assert [places.take(comer, now) for comer, now in zip(comers, (9.9, 10.0, 19.9), strict=True)] == [False, True, False]
+    assert [guest for guest in guests if guest.is_dropped] == [guests[9]]
+    places.leave(guests[9])  # as it does when it hears of its end
+    assert [places.take(Visitor(), 20.0), places.take(Visitor(), 20.0)] == [True, False]
+    assert guests[5].is_dropped

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
+import os
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -239,6 +241,48 @@ async def test_a_taken_port_is_replaced_by_a_free_one(hub: FakeHub) -> None:
             assert url.startswith("http://127.0.0.1:")
             assert not url.endswith(f":{port}")
             assert (await get(web, "/"))["name"] == "demo"
+        server = await serve_http(hub, f"127.0.0.1:{port}", name="demo")
+        assert server.problem == (
+            f"metrics.address: cannot listen on 127.0.0.1:{port}: Address already in use; metrics are on {server.url}"
+        )
+        await server.close()
+
+
+async def test_a_forbidden_port_is_replaced_by_a_free_one(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As for everybody but root below 1024."""
+    listen = socket.create_server
+
+    def create_server(address: tuple[str, int], **options: Any) -> socket.socket:
+        if 0 < address[1] < 1024:
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return listen(address, **options)
+
+    monkeypatch.setattr(socket, "create_server", create_server)
+    server = await serve_http(hub, "127.0.0.1:80", name="demo")
+    assert server.problem.startswith(
+        "metrics.address: cannot listen on 127.0.0.1:80: Permission denied; metrics are on http://"
+    )
+    async with aiohttp.ClientSession(server.url) as web:
+        assert (await get(web, "/"))["name"] == "demo"
+    await server.close()
+
+
+@pytest.mark.parametrize("number", [errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT, errno.EMFILE], ids=errno.errorcode.get)
+async def test_a_host_that_cannot_be_listened_on_is_a_sentence(
+    hub: FakeHub, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """Such as IPv6 where there is none: training needs no metrics, so nothing is raised, and closing is harmless."""
+
+    def create_server(*_: object, **__: object) -> socket.socket:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(socket, "create_server", create_server)
+    server = await serve_http(hub, "[::1]:8081", name="demo")
+    assert server.url == ""
+    assert server.problem == (
+        f"metrics.address: cannot listen on [::1]:8081: {os.strerror(number)}; metrics are not served (try 127.0.0.1:0)"
+    )
+    await server.close()
 
 
 async def test_localhost_is_served_under_its_name(hub: FakeHub) -> None:

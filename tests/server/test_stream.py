@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plt_tui.control.feed import Feed
+from plt_tui.control.feed import LOG_LINES, Feed
 from plt_tui.protocol.events import (
     CaughtUp,
     Checkpoint,
@@ -24,8 +24,11 @@ from plt_tui.protocol.events import (
     Step,
     Steps,
 )
+from plt_tui.protocol.framing import encode
+from plt_tui.protocol.text import MAX_LINE_CHARS
 from plt_tui.server import stream as stream_module
 from plt_tui.server.stream import BATCH_ROWS, FRAME_S, Follower, Reader
+from plt_tui.views.client import MAX_EVENT_BYTES
 from plt_tui.views.model import RunModel
 from tests.control.said import rewind
 from tests.server.hub_fakes import FakeHub
@@ -53,6 +56,17 @@ def status(name: str, state: str, step: int) -> CommandStatus:
     """A command at a point of its life."""
     args = {"name": "grad_clip", "value": 1.0} if name == "set" else {}
     return CommandStatus(id="c", name=name, args=args, actor="me", status=state, step=step)
+
+
+def test_a_long_log_comes_in_pieces() -> None:
+    """Every line once and in order, those that were lost counted once, and no event larger than a client takes."""
+    hub = FakeHub()
+    lines = [[0.0, "rank 0", "INFO", f"{number} ".ljust(MAX_LINE_CHARS, "\U0001f389")] for number in range(LOG_LINES)]
+    hub.feed.publish(Logs(lines=lines, dropped=7))
+    said = Reader(hub.feed).read()
+    assert all(isinstance(event, Logs) and len(encode(event)) < MAX_EVENT_BYTES // 2 for event in said)
+    assert [line for event in said for line in event.lines] == lines
+    assert sum(event.dropped for event in said) == 7
 
 
 def test_steps_go_out_before_what_happened_after_them() -> None:

@@ -92,6 +92,26 @@ async def test_what_a_client_says_is_ignored(hub: FakeHub) -> None:
     assert hub.commands == []
 
 
+async def test_pings_are_answered_at_the_door_s_pace(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each is, but a flood of them is not worth a core: others hear the hub as soon as ever."""
+    monkeypatch.setattr("plt_tui.server.websocket.PACE_S", 0.005)
+    loop = asyncio.get_running_loop()
+    async with served(hub) as server, aiohttp.ClientSession(server.url) as web, stream(server) as other:
+        await hear(other)
+        async with web.ws_connect(STREAM, autoping=False) as connection:
+            await hear(connection)
+            started = loop.time()
+            for number in range(100):
+                await connection.ping(b"%d" % number)
+            hub.begin()
+            assert (await hear(other))["kind"] == "run"
+            assert loop.time() - started < 0.3
+            said = [await connection.receive(timeout=DEADLINE_S) for _ in range(101)]
+            pongs = [message.data for message in said if message.type is aiohttp.WSMsgType.PONG]
+            assert [bytes(data) for data in pongs] == [b"%d" % number for number in range(100)]
+            assert loop.time() - started > 99 * 0.005
+
+
 @pytest.mark.parametrize("size", [64 * 1024 + 1, 16 * 1024 * 1024])
 async def test_a_huge_message_ends_that_connection_only(hub: FakeHub, size: int) -> None:
     """A frame beyond 64 KiB is refused with code 1009; another viewer goes on."""

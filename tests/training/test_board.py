@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import random
 import struct
 import time
@@ -96,3 +98,17 @@ def test_a_fresh_file_has_the_size_of_its_board(monkeypatch: pytest.MonkeyPatch,
     monkeypatch.setattr(board_module.os, "access", lambda path, mode: False)
     monkeypatch.setattr(board_module.tempfile, "tempdir", str(tmp_path))
     assert fresh_file(2).parent == tmp_path
+
+
+def test_a_board_that_does_not_fit_leaves_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Where the memory for shared files is full, as a small one of a container can be, no empty file stays behind."""
+
+    def full(_: int) -> bytes:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(board_module.os, "access", lambda path, mode: False)
+    monkeypatch.setattr(board_module.tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(board_module, "bytes", full, raising=False)
+    with pytest.raises(OSError, match="No space left"):
+        fresh_file(2)
+    assert list(tmp_path.iterdir()) == []

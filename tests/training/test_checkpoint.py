@@ -35,6 +35,15 @@ def test_what_is_written_is_read_back_to_the_bit(tmp_path: Path) -> None:
     assert manifest.weights_sha256 == weights_sha256(before.model)
 
 
+def test_a_file_of_many_chunks_is_written_as_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever is written and hashed at once, the file and its hash are the same."""
+    whole, manifest = checkpoint.write(tmp_path / "one", snapshot(3))
+    monkeypatch.setattr(checkpoint, "CHUNK_BYTES", 7)
+    parts, in_parts = checkpoint.write(tmp_path / "many", snapshot(3))
+    assert in_parts.files == manifest.files
+    assert (parts / MODEL).read_bytes() == (whole / MODEL).read_bytes()
+
+
 @pytest.mark.parametrize("victim", [MODEL, OPTIMIZER, STATE])
 @pytest.mark.parametrize("damage", ["flip", "truncate", "delete", "zero"])
 def test_a_damaged_file_is_named_and_the_one_before_is_taken(tmp_path: Path, victim: str, damage: str) -> None:
@@ -95,7 +104,9 @@ def test_a_checkpoint_is_never_written_again(tmp_path: Path) -> None:
 def test_a_name_is_given_without_touching_the_rest(tmp_path: Path) -> None:
     """Naming replaces the manifest only; the checkpoint still verifies."""
     folder, before = checkpoint.write(tmp_path, snapshot(3))
-    after = checkpoint.give_name(folder, "best")
+    with (folder / MANIFEST).open() as whoever_reads:
+        after = checkpoint.give_name(folder, "best")
+        assert json.load(whoever_reads)["name"] == ""
     assert (after.name, after.files) == ("best", before.files)
     assert verify(folder) == after
     assert len(list(folder.iterdir())) == 4

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import time
 from collections.abc import Callable
 from dataclasses import asdict
@@ -16,10 +17,11 @@ from torch.distributed import TCPStore
 from plt_tui.config.schema import ParallelSection
 from plt_tui.errors import UsageError
 from plt_tui.plugins import Plugins
-from plt_tui.training.ranks import from_environment
+from plt_tui.training import ranks as ranks_module
+from plt_tui.training.ranks import Ranks, from_environment
 from plt_tui.training.trainer import Trainer
 from tests.training.conftest import tiny
-from tests.training.processes import run_two
+from tests.training.processes import DEADLINE_S, run_two, two
 
 STEPS = 4
 PADDED = ("optim.name=sgd", "optim.momentum=0.0", "train.grad_clip=0.0", "data.packing=best_fit", "parallel.device=cpu")
@@ -114,6 +116,50 @@ def _first_step(folder: Path) -> None:
 def test_the_first_step_is_timed_from_its_own_start(tmp_path: Path) -> None:
     """What was sent while the model was built is no part of it."""
     on_two_ranks(_first_step, tmp_path)
+
+
+def _lose_a_peer(folder: Path) -> None:
+    rank = os.environ["RANK"]
+    (folder / f"ready{rank}").touch()
+    while not all((folder / f"ready{number}").exists() for number in range(2)):  # the time-out is for the meeting too
+        time.sleep(0.01)
+    with Trainer(tiny("parallel.device=cpu", "parallel.timeout_s=3", documents(folder))) as trainer:
+        trainer.train_step()
+        if rank == "1":
+            os.kill(os.getpid(), signal.SIGSTOP)
+        started = time.monotonic()
+        try:
+            trainer.train()
+        except Exception as error:
+            (folder / "error.txt").write_text(f"{time.monotonic() - started} {error}")
+            raise
+
+
+def test_a_script_whose_peer_is_gone_silently_ends_by_itself(tmp_path: Path) -> None:
+    """As when the network between two machines is cut: it raises within `parallel.timeout_s`, and its process is over."""
+    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    with two(_rank, _lose_a_peer, store.port, tmp_path) as (process, stopped):
+        process.join(DEADLINE_S)
+        assert process.exitcode == 1
+        assert stopped.is_alive()
+    seconds, _, message = (tmp_path / "error.txt").read_text().partition(" ")
+    assert 2.0 < float(seconds) < 8.0
+    assert "3000ms" in message or "3 s" in message
+
+
+def test_a_rank_that_works_alone_shows_that_it_lives(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where there is no other one that waits: a save may take minutes."""
+    monkeypatch.setattr(ranks_module, "BEAT_S", 0.01)
+    alone = Ranks(0, 1, torch.device("cpu"))
+    before = alone.pulse.beats
+
+    def work() -> bool:
+        give_up_at = time.monotonic() + DEADLINE_S
+        while alone.pulse.beats < before + 10 and time.monotonic() < give_up_at:
+            time.sleep(0.001)
+        return alone.pulse.beats >= before + 10
+
+    assert alone.alone(work)
 
 
 @pytest.mark.parametrize(("num_gpus", "said"), [(0, "sees no GPU"), (2, "cuda:2 was asked for, but this process sees 2 GPUs")])

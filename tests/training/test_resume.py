@@ -67,3 +67,61 @@ def test_a_chosen_damaged_one_is_an_error_and_not_replaced(dataset: Dataset, roo
     with pytest.raises(StorageError, match=checkpoint.OPTIMIZER):
         resume(Trainer(tiny(), dataset=dataset), str(root / "step-00000002"), root)
     assert left(root) == [3, 2, 1]
+
+
+def test_a_folder_of_another_step_is_neither_loaded_nor_followed(dataset: Dataset, root: Path) -> None:
+    """Its manifest would name a step whose folder is another, or none: it is set aside, and the newest good one is loaded."""
+    (root / "step-00000001").rename(root / "step-00000020")
+    trainer = Trainer(tiny(), dataset=dataset)
+    assert resume(trainer, "auto", root).folder == root / "step-00000003"
+    assert (trainer.step, left(root)) == (3, [3, 2])
+    assert len(list(root.glob("step-00000020.aside-*"))) == 1
+
+
+@pytest.mark.parametrize("form", ["relative", "dotted", "through a link"])
+def test_an_own_checkpoint_is_its_own_however_it_is_named(
+    dataset: Dataset, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str
+) -> None:
+    """It is not set aside as another's before it is loaded."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "link").symlink_to(root, target_is_directory=True)
+    wish = {"relative": "checkpoints", "dotted": str(root / ".." / "checkpoints"), "through a link": str(tmp_path / "link")}[
+        form
+    ]
+    trainer = Trainer(tiny(), dataset=dataset)
+    resumed = resume(trainer, f"{wish}/step-00000002", root)
+    assert (trainer.step, left(root), resumed.own_folder(root)) == (2, [2, 1], root / "step-00000002")
+
+
+def test_one_that_was_set_aside_and_is_chosen_counts_as_anothers(dataset: Dataset, root: Path) -> None:
+    """No later start would find it by itself: the run has to write a copy of its own first."""
+    (aside,) = checkpoint.set_aside(root, 2)
+    trainer = Trainer(tiny(), dataset=dataset)
+    resumed = resume(trainer, str(aside), root)
+    assert (trainer.step, trainer.began_at, resumed.own_folder(root), left(root)) == (3, 3, None, [])
+
+
+def test_a_chosen_damaged_one_says_what_else_to_choose(dataset: Dataset, root: Path) -> None:
+    """The file, what is wrong with it, and the next action."""
+    (root / "step-00000002" / checkpoint.MODEL).write_bytes(b"")
+    with pytest.raises(StorageError, match=r"step-00000002/model\.safetensors: 0 bytes instead of \d+; .*--resume auto"):
+        resume(Trainer(tiny(), dataset=dataset), str(root / "step-00000002"), root)
+
+
+def test_where_all_are_damaged_the_run_begins_anew_and_keeps_them(dataset: Dataset, root: Path) -> None:
+    """A run is a function of its configuration and its edits: the first step is a state that nothing can damage."""
+    for folder in checkpoint.find(root):
+        (folder / checkpoint.STATE).unlink()
+    trainer = Trainer(tiny(), dataset=dataset)
+    assert resume(trainer, "auto", root).folder is None
+    assert (trainer.step, left(root), len(list(root.glob("*.aside-*")))) == (0, [], 3)
+
+
+def test_what_a_killed_save_left_is_gone_before_the_first_step(dataset: Dataset, root: Path) -> None:
+    """Half a checkpoint, half a deletion, half a name: they cost room, and nobody else will look for them."""
+    (root / ".tmp-00000004-abcd").mkdir()
+    (root / ".tmp-00000004-abcd" / checkpoint.MODEL).write_bytes(b"half")
+    (root / "step-00000003" / ".tmp-abcd").write_bytes(b"")
+    resume(Trainer(tiny(), dataset=dataset), "auto", root)
+    assert not list(root.rglob(".tmp-*"))
+    assert left(root) == [3, 2, 1]

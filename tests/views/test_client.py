@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -189,6 +189,35 @@ async def test_a_broken_protocol_is_told(path: Path) -> None:
     async with server_that(path, complain), client_of(path) as client:
         with pytest.raises(HubUnreachable, match=r"broke off: too \\x1b\[1m long"):
             await run_command(client, new_command("pause"), DEADLINE_S)
+
+
+async def test_a_hub_that_breaks_off_is_quoted_to_every_view(path: Path) -> None:
+    """Whoever follows the events hears why, and takes it for no alert of the run: such as that there is no room."""
+
+    async def refuse(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(encode(CaughtUp()) + b"\n" + encode(Alert(topic="protocol", text="64 clients are connected")) + b"\n")
+        await writer.drain()
+
+    async with server_that(path, refuse), client_of(path) as client:
+        events = client.events()
+        assert await events.__anext__() == CaughtUp()
+        with pytest.raises(HubUnreachable, match="broke off: 64 clients are connected"):
+            await events.__anext__()
+
+
+async def test_a_hub_with_a_full_queue_at_its_door_is_unreachable(path: Path) -> None:
+    """One that is stopped while many want in: connecting gives up with a sentence, and takes nothing for a connection."""
+    with ExitStack() as stack:
+        hub = stack.enter_context(socket.socket(socket.AF_UNIX))
+        hub.bind(str(path))
+        hub.listen(0)
+        with suppress(BlockingIOError):
+            while True:
+                waiting = stack.enter_context(socket.socket(socket.AF_UNIX))
+                waiting.setblocking(False)
+                waiting.connect(str(path))
+        with pytest.raises(HubUnreachable, match=r"no hub answers on .*hub\.sock"):
+            await HubClient.connect(path, actor="test", deadline_s=0.1)
 
 
 @pytest.mark.parametrize(

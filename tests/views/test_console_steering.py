@@ -171,7 +171,7 @@ async def test_plain_lines_of_a_steered_run() -> None:
         "cmd      2/600  rewound to step 2; steps 3 to 4 are branch 1; 3 batches left out  (guard)",
         "spike    3/600  grad_norm inf  z nan  stop",
         "cmd      2/600  rewound to step 2; 5 batches left out; no earlier state  (me)",
-        f"step     3/600  {numbers}",
+        f"step     3/600  {numbers}  ETA 2:29",
         "cmd      1/600  rewound to step 1; steps 2 to 3 are branch 2; from memory  (me)",
         "cmd      9/600  rewind step=9  refused: the run is at step 1  (me)",
         "run      1/600  hibernated: by ana",

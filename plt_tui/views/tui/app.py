@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, Iterable
+from typing import Any
 
 from textual.app import App, SystemCommand
 from textual.screen import Screen
@@ -23,8 +24,7 @@ from plt_tui.views.tui.session import RunSession
 
 __all__ = ["LeaveChoice", "RunApp"]
 
-TERMINAL_CHECK_S = 1.0
-EXIT_SIGHUP = 129
+SILENCE_CHECK_S = 1.0
 
 
 class RunApp(App[LeaveChoice]):
@@ -49,35 +49,38 @@ class RunApp(App[LeaveChoice]):
         self._session = RunSession(connect, name=name, config=config, readonly=readonly, actor=actor)
         self._ui = ui
         self._clock = clock
-        self._forget_signals: Callable[[], None] | None = None
+        self._job_control: terminal.JobControl | None = None
 
     @property
     def model(self) -> RunModel:
         """What the UI knows of the run; still there after `run` has returned."""
         return self._session.model
 
+    async def run_async(self, **options: Any) -> LeaveChoice | None:
+        """Run until the view is left, or ended by a signal or the loss of its terminal. `options`: Textual's."""
+        with terminal.guarded(self._leave_at_once):
+            return await super().run_async(**options)
+
     def on_mount(self) -> None:
-        """Take the theme, watch the terminal, open the run."""
+        """Take the theme, watch the hub, open the run."""
         if self._ui.theme in self.available_themes:
             self.theme = self._ui.theme
         else:
             self.notify(f"unknown theme {self._ui.theme!r}; ctrl+p lists themes", severity="warning", markup=False)
-        self._forget_signals = terminal.on_ending_signal(self._leave_at_once)
-        if not self.is_headless:
-            self.set_interval(TERMINAL_CHECK_S, self._check_terminal)
+        if self._driver is not None and not self.is_headless:
+            self._job_control = terminal.JobControl(self._driver, lambda: self.refresh(layout=True))
+            self.set_interval(SILENCE_CHECK_S, lambda: self._session.notice_silence(time.monotonic()))
         self.push_screen(RunScreen(self._session, self._ui, self._clock))
 
-    def on_unmount(self) -> None:
-        """Give the signals back."""
-        if self._forget_signals is not None:
-            self._forget_signals()
+    def exit(self, result: LeaveChoice | None = None, return_code: int = 0, message: Any = None) -> None:
+        """Leave, whatever asks for it; the terminal is not taken again on the way out."""
+        if self._job_control is not None:
+            self._job_control.close()
+            self._job_control = None
+        super().exit(result, return_code, message)
 
     def _leave_at_once(self, exit_code: int) -> None:
         self.exit(return_code=exit_code)
-
-    def _check_terminal(self) -> None:
-        if terminal.is_lost():
-            self._leave_at_once(EXIT_SIGHUP)
 
     async def action_quit(self) -> None:
         """Leave by asking, wherever the request comes from."""

@@ -23,6 +23,8 @@ Link = Literal["connecting", "connected", "closed"]
 
 TURN_S = 0.01
 """Longest stretch of folding history before keys and drawing get their turn."""
+SILENCE_S = 5.0
+"""A live hub tells its gauges every second; one that has said nothing for this long does not answer."""
 
 
 class RunSession:
@@ -36,11 +38,15 @@ class RunSession:
         self.config = config
         self.link: Link = "connecting"
         self.trouble = ""
-        """Why there is no connection, or empty."""
+        """Why there is no connection, or that nobody answers on it; or empty."""
         self._connect = connect
         self._readonly = readonly
         self._actor = actor
         self._source: Source | None = None
+        self._num_heard = 0
+        """Events so far."""
+        self._last_heard = (-1, 0.0)
+        """How many they were when the last look found news, and when that was."""
 
     async def follow(self) -> None:
         """Connect and fold events until none can come."""
@@ -61,9 +67,23 @@ class RunSession:
         turn_began = time.perf_counter()
         async for event in source.events():
             self.model.fold(event)
+            self._num_heard += 1
             if time.perf_counter() - turn_began > TURN_S:
                 await asyncio.sleep(0)
                 turn_began = time.perf_counter()
+
+    def notice_silence(self, now: float) -> None:
+        """Say in `trouble` that the hub does not answer, and take it back once it does. `now`: time.monotonic()."""
+        if self.link != "connected":
+            self._last_heard = (self._num_heard, now)
+            return
+        if self._num_heard != self._last_heard[0]:
+            self._last_heard = (self._num_heard, now)
+        silent_s = now - self._last_heard[1]
+        self.trouble = ""
+        if silent_s >= SILENCE_S:
+            hint = "it is stopped, or its machine has no time for it; what is sent now waits for it"
+            self.trouble = f"the hub has not answered for {silent_s:.0f} s: {hint}"
 
     def refusal(self, *, needs_ranks: bool = False) -> str:
         """Why no command can be sent now, or none that `needs_ranks`; empty when one can."""

@@ -1,42 +1,143 @@
-"""What can happen to the terminal under the UI: signals that end it, and a pseudo-terminal that is gone.
+"""What can happen to the terminal under the UI: signals, job control, an outer end that is gone or has stopped reading.
 
-Textual 8.2 handles none of them: SIGTERM would leave the terminal in its alternate screen, and a lost pty makes the input
-thread spin. Invariant: whatever is installed is taken away again by the returned function.
+Textual 8.2 leaves the alternate screen on after SIGTERM, spins on a pty that is gone, forgets how the terminal was when SIGSTOP
+and SIGCONT come from outside, and waits for ever for a terminal that does not read. Invariant: a view that a signal or the loss
+of its terminal tells to end has ended LEAVE_S later, whatever its event loop is waiting for.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 import select
 import signal
 import sys
-from collections.abc import Callable
+import termios
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from types import FrameType
+from typing import Any
 
+from textual.driver import Driver
+
+LEAVE_S, LOST_S = 3.0, 0.5
+"""How long a view may take to leave in good order before it is ended without; and where no terminal is left, which Textual's
+input thread would read in a tight loop meanwhile."""
 EXIT_BY_SIGNAL = 128
 """A process ended by signal n reports 128 + n to its shell."""
 _ENDING = (signal.SIGTERM, signal.SIGHUP)
+_LEAVE = b"\x1b[?2004l\x1b[?7h\x1b[?1000l\x1b[?1003l\x1b[?1015l\x1b[?1006l\x1b[<u\x1b[?1049l\x1b[?25h\x1b[?1004l"
+"""What Textual's driver writes to undo what it has switched on (xterm's control sequences, and kitty's keyboard protocol)."""
 
 
-def on_ending_signal(leave: Callable[[int], None]) -> Callable[[], None]:
-    """Call `leave` with the exit code when a signal asks the UI to end; the returned function undoes this.
+@contextmanager
+def guarded(leave: Callable[[int], None]) -> Iterator[None]:
+    """Call `leave` with the exit code in the running event loop when a signal, or the loss of the terminal, ends the view.
 
-    Main thread of a running event loop only. It also takes effect where the parent has ignored SIGHUP (nohup).
+    Main thread only. A view that is still inside after LEAVE_S is ended, its terminal restored as far as it lets itself be. It
+    also takes effect where the parent has ignored SIGHUP (nohup).
     """
     loop = asyncio.get_running_loop()
-    for number in _ENDING:
-        loop.add_signal_handler(number, leave, EXIT_BY_SIGNAL + number)
+    outlet, inlet = os.pipe()
+    attributes, has_left = _attributes(), threading.Event()
 
-    def undo() -> None:
-        for number in _ENDING:
-            loop.remove_signal_handler(number)
+    def watch() -> None:
+        exit_code = _wait_for_end(outlet)
+        if exit_code:
+            loop.call_soon_threadsafe(leave, exit_code)
+            if not has_left.wait(LOST_S if _is_lost() else LEAVE_S):
+                _restore(attributes)
+                os._exit(exit_code)
 
-    return undo
+    def pass_on(number: int, _: FrameType | None) -> None:  # not to the loop: it may be waiting for the terminal
+        os.write(inlet, bytes([number]))
+
+    handlers = {number: signal.signal(number, pass_on) for number in _ENDING}
+    watcher = threading.Thread(target=watch, name="terminal", daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        has_left.set()
+        os.close(inlet)
+        watcher.join()
+        os.close(outlet)
 
 
-def is_lost() -> bool:
-    """True when standard input is a terminal whose other end has been closed."""
-    if sys.__stdin__ is None or sys.__stdin__.closed:
-        return True
+class JobControl:
+    """SIGTSTP gives the terminal back before the process stops; SIGCONT takes it again, also after SIGSTOP, which nobody hears.
+
+    In the event loop of the view whose `driver` it is; `redraw` is called once the terminal is ours again.
+    """
+
+    def __init__(self, driver: Driver, redraw: Callable[[], object]) -> None:
+        self._driver = driver
+        self._redraw = redraw
+        self._is_given_back = False
+        self._is_closed = False
+        self._loop = asyncio.get_running_loop()
+        self._loop.add_signal_handler(signal.SIGTSTP, self._stop)
+        self._loop.add_signal_handler(signal.SIGCONT, self._go_on)
+
+    def close(self) -> None:
+        """Leave both signals to the system again; the view is about to end, and must not take the terminal on its way out."""
+        self._is_closed = True
+        self._loop.remove_signal_handler(signal.SIGTSTP)
+        self._loop.remove_signal_handler(signal.SIGCONT)
+
+    def _stop(self) -> None:
+        if not self._is_given_back:
+            self._driver.suspend_application_mode()
+        self._is_given_back = True
+        os.kill(os.getpid(), signal.SIGSTOP)
+
+    def _go_on(self) -> None:
+        if self._is_closed:  # the loop was on its way here
+            return
+        if not self._is_given_back:  # the driver would take the raw mode that it finds for the one to restore
+            self._driver.suspend_application_mode()
+        self._is_given_back = False
+        self._driver.resume_application_mode()
+        self._redraw()
+
+
+def _wait_for_end(outlet: int) -> int:
+    """The exit code of a signal whose number comes through the pipe, or of a lost terminal; 0 when the pipe is closed."""
     poll = select.poll()
-    poll.register(sys.__stdin__.fileno(), 0)
-    return any(flags & (select.POLLHUP | select.POLLERR | select.POLLNVAL) for _, flags in poll.poll(0))
+    poll.register(outlet, select.POLLIN)
+    poll.register(_stdin(), 0)  # tells of a hang-up only
+    ready = [descriptor for descriptor, _ in poll.poll()]
+    if outlet not in ready:
+        return EXIT_BY_SIGNAL + signal.SIGHUP
+    number = os.read(outlet, 1)
+    return EXIT_BY_SIGNAL + number[0] if number else 0
+
+
+def _is_lost() -> bool:
+    """True when the other end of the terminal has been closed."""
+    poll = select.poll()
+    poll.register(_stdin(), 0)
+    return bool(poll.poll(0))
+
+
+def _stdin() -> int:
+    assert sys.__stdin__ is not None, "the UI is only started on a terminal"
+    return sys.__stdin__.fileno()
+
+
+def _attributes() -> list[Any] | None:
+    with suppress(termios.error):
+        return termios.tcgetattr(_stdin())
+    return None
+
+
+def _restore(attributes: list[Any] | None) -> None:
+    """Give the terminal back without waiting for it; not from the background, where it belongs to somebody else."""
+    with suppress(OSError, termios.error):
+        if attributes is None or os.tcgetpgrp(_stdin()) != os.getpgrp():
+            return
+        termios.tcsetattr(_stdin(), termios.TCSANOW, attributes)
+        os.write(os.open(os.ttyname(_stdin()), os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY), _LEAVE)

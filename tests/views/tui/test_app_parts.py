@@ -233,9 +233,10 @@ def test_a_rank_has_a_line_that_fits(width: int) -> None:
     assert lines[1].plain.split() == ["0", "training", "100", "150", "1.2", "412", "MiB", "3s"]
 
 
-def rank(number: int, *, step: int = 100, step_ms: float = 100.0, time: float = 1000.0, doing: str = "training") -> RankStatus:
-    """A rank's word about itself."""
-    return RankStatus(time=time, rank=number, pid=1, doing=doing, step=step, step_ms=step_ms)
+def rank(number: int, **said: Any) -> RankStatus:
+    """A rank's word about itself, at step 100 where nothing else is said."""
+    usual = {"time": 1000.0, "doing": "training", "step": 100, "step_ms": 100.0}
+    return RankStatus(rank=number, pid=1, **{**usual, **said})
 
 
 @pytest.mark.parametrize(
@@ -245,6 +246,7 @@ def rank(number: int, *, step: int = 100, step_ms: float = 100.0, time: float = 
         ([rank(0), rank(1)], []),
         ([rank(0), rank(1), rank(2, step_ms=400.0)], []),
         ([rank(0), rank(1, time=985.0)], [(1, "silent")]),
+        ([rank(0, idle_s=12.0), rank(1, idle_s=11.6, waiting=True)], [(0, "still 12 s"), (1, "waits 12 s")]),
         ([rank(0, step=300), rank(1)], [(1, "200 behind")]),
         ([rank(0), rank(1, time=900.0, doing="paused")], []),
     ],

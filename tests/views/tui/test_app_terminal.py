@@ -1,11 +1,14 @@
-"""The app under a real pseudo-terminal: what signals and a lost terminal do to it."""
+"""The app under a real pseudo-terminal: what signals, job control, and a lost or stuck terminal do to it."""
 
+import fcntl
 import os
 import pty
 import select
 import signal
+import struct
 import subprocess
 import sys
+import termios
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +16,8 @@ from pathlib import Path
 
 import psutil
 import pytest
+
+from plt_tui.views.tui.terminal import LEAVE_S
 
 DEADLINE_S = 20.0
 SCRIPT = """
@@ -25,6 +30,8 @@ result = app.run()
 raise SystemExit(app.return_code or (3 if result is None else 0))
 """
 ENTER, LEAVE = b"\x1b[?1049h", b"\x1b[?1049l"
+SWITCHED_OFF = (LEAVE, b"\x1b[?25h", b"\x1b[?1000l", b"\x1b[?1003l", b"\x1b[?1006l", b"\x1b[?2004l", b"\x1b[?1004l")
+"""Alternate screen, hidden cursor, mouse reporting, bracketed paste, focus reporting."""
 
 
 class Terminal:
@@ -33,18 +40,51 @@ class Terminal:
     def __init__(self, fd: int) -> None:
         self.fd = fd
         self.received = b""
+        self._attributes = termios.tcgetattr(fd)
+
+    @property
+    def is_restored(self) -> bool:
+        """True when echo, line editing and all else are as they were before."""
+        return termios.tcgetattr(self.fd) == self._attributes
 
     def read_until(self, text: bytes) -> None:
         """Read until `text` has come."""
         deadline = time.monotonic() + DEADLINE_S
         while text not in self.received:
             assert time.monotonic() < deadline, f"{text!r} did not come; last: {self.received[-300:]!r}"
-            if select.select([self.fd], [], [], 0.1)[0]:
-                try:
-                    self.received += os.read(self.fd, 65536)
-                except OSError:  # EIO: the other end is closed
-                    assert text in self.received
-                    return
+            self.read()
+
+    def read(self) -> None:
+        """Take what there is, if anything comes soon."""
+        if select.select([self.fd], [], [], 0.05)[0]:
+            try:
+                self.received += os.read(self.fd, 65536)
+            except OSError:  # EIO: the other end is closed
+                time.sleep(0.01)
+
+    def wait(self, process: subprocess.Popen[bytes]) -> int:
+        """The exit code of the app, whose last output is read."""
+        deadline = time.monotonic() + DEADLINE_S
+        while process.poll() is None:
+            assert time.monotonic() < deadline, "the app has not ended"
+            self.read()
+        return process.returncode
+
+    def stop_reading(self) -> None:
+        """Let the app write until nothing goes in any more: resized all the time it draws all the time."""
+        waiting, deadline = [0], time.monotonic() + DEADLINE_S
+        while len(waiting) < 4 or len({*waiting[-4:]}) > 1:
+            assert time.monotonic() < deadline, "the app never filled its terminal"
+            size = struct.pack("HHHH", 40, 81 + len(waiting) % 60, 0, 0)
+            fcntl.ioctl(self.fd, termios.TIOCSWINSZ, size)
+            time.sleep(0.05)
+            waiting.append(struct.unpack("i", fcntl.ioctl(self.fd, termios.FIONREAD, bytes(4)))[0])
+
+    def close(self) -> None:
+        """Hang up, as a terminal emulator that is killed."""
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
 
 
 @contextmanager
@@ -53,18 +93,25 @@ def running(*, ignoring_hangup: bool = False) -> Iterator[tuple[subprocess.Popen
     outer, inner = pty.openpty()
     tests = Path(__file__).parents[1]
     root = tests.parents[1]
-    environment = {**os.environ, "TERM": "xterm-256color", "LINES": "24", "COLUMNS": "80", "PYTHONPATH": f"{tests}:{root}"}
+    environment = {**os.environ, "TERM": "xterm-256color", "PYTHONPATH": f"{tests}:{root}"}
+    fcntl.ioctl(outer, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    terminal = Terminal(outer)
     before = signal.getsignal(signal.SIGHUP)
     if ignoring_hangup:
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         process = subprocess.Popen(
-            [sys.executable, "-c", SCRIPT], stdin=inner, stdout=inner, stderr=inner, env=environment, start_new_session=True
+            [sys.executable, "-c", SCRIPT],
+            stdin=inner,
+            stdout=inner,
+            stderr=inner,
+            env=environment,
+            start_new_session=True,
+            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
         )
     finally:
         signal.signal(signal.SIGHUP, before)
         os.close(inner)
-    terminal = Terminal(outer)
     try:
         terminal.read_until(b"training")
         yield process, terminal
@@ -72,29 +119,42 @@ def running(*, ignoring_hangup: bool = False) -> Iterator[tuple[subprocess.Popen
         if process.poll() is None:
             process.kill()
         process.wait()
-        if terminal.fd >= 0:
-            os.close(terminal.fd)
+        terminal.close()
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_a_signal_restores_the_terminal_and_exits(number: int, code: int) -> None:
-    """The alternate screen is left and the exit code tells the signal."""
+    """All that was switched on is switched off, and the exit code tells the signal."""
     with running() as (process, terminal):
         assert ENTER in terminal.received
+        assert not terminal.is_restored
         process.send_signal(number)
-        terminal.read_until(LEAVE)
+        for sequence in SWITCHED_OFF:
+            terminal.read_until(sequence)
         assert process.wait(DEADLINE_S) == code
+        assert terminal.is_restored
 
 
-def test_a_lost_terminal_ends_the_view_without_spinning() -> None:
-    """The pty is closed under a process that got no SIGHUP (nohup, its own session): it ends, and burns no core until then."""
-    with running(ignoring_hangup=True) as (process, terminal):
+def test_a_signal_ends_a_view_whose_terminal_does_not_read() -> None:
+    """The event loop waits for the terminal then; the process ends all the same, and echo is on again."""
+    with running() as (process, terminal):
+        terminal.stop_reading()
+        process.terminate()
+        assert process.wait(LEAVE_S + DEADLINE_S) == 143
+        assert terminal.is_restored
+
+
+@pytest.mark.parametrize("is_stuck", [False, True], ids=["reading", "stuck"])
+@pytest.mark.parametrize("ignoring_hangup", [False, True], ids=["hangup", "nohup"])
+def test_a_lost_terminal_ends_the_view_without_spinning(ignoring_hangup: bool, is_stuck: bool) -> None:
+    """The terminal is closed, also one that had stopped reading before: the view ends, and burns no core until then."""
+    with running(ignoring_hangup=ignoring_hangup) as (process, terminal):
+        if is_stuck:
+            terminal.stop_reading()
         watched = psutil.Process(process.pid)
-        before = sum(watched.cpu_times()[:2])
-        os.close(terminal.fd)
-        terminal.fd = -1
+        before = spent = sum(watched.cpu_times()[:2])
+        terminal.close()
         deadline = time.monotonic() + DEADLINE_S
-        spent = before
         while process.poll() is None:
             assert time.monotonic() < deadline, "the view outlived its terminal"
             try:
@@ -103,7 +163,58 @@ def test_a_lost_terminal_ends_the_view_without_spinning() -> None:
                 break
             time.sleep(0.02)
         assert process.wait(DEADLINE_S) == 129
-        assert spent - before < 2.0
+        assert spent - before < 1.5
+
+
+@pytest.mark.parametrize("number", [signal.SIGSTOP, signal.SIGTSTP])
+def test_a_stopped_view_goes_on_where_it_was(number: int) -> None:
+    """After SIGCONT it draws, hears keys and, when it is left, gives the terminal back as it was before it began."""
+    with running() as (process, terminal):
+        stopped = psutil.Process(process.pid)
+        process.send_signal(number)
+        while stopped.status() != psutil.STATUS_STOPPED:
+            terminal.read()
+        if number == signal.SIGTSTP:
+            terminal.read_until(LEAVE)
+            assert terminal.is_restored
+        terminal.received = b""
+        process.send_signal(signal.SIGCONT)
+        terminal.read_until(ENTER)
+        terminal.read_until(b"training")
+        while terminal.is_restored:  # what was drawn before it was stopped comes late: until it is raw, a key is a signal
+            terminal.read()
+        os.write(terminal.fd, b"\x03")
+        terminal.read_until(b"attach again at any time")
+        terminal.received = b""
+        os.write(terminal.fd, b"\r")
+        terminal.read_until(LEAVE)
+        assert process.wait(DEADLINE_S) == 0
+        assert terminal.is_restored
+
+
+def test_a_stopped_view_that_is_told_to_end_does() -> None:
+    """As a shell ends a job: SIGTERM, then SIGCONT, so that it hears of it."""
+    for number in (signal.SIGSTOP, signal.SIGTSTP):
+        with running() as (process, terminal):
+            stopped = psutil.Process(process.pid)
+            process.send_signal(number)
+            while stopped.status() != psutil.STATUS_STOPPED:
+                terminal.read()
+            process.terminate()
+            process.send_signal(signal.SIGCONT)
+            assert terminal.wait(process) == 143
+            assert terminal.is_restored
+
+
+@pytest.mark.parametrize("after_s", [0.0, 0.01, 0.1])
+def test_a_view_on_its_way_out_is_not_called_back(after_s: float) -> None:
+    """SIGCONT at any moment after SIGTERM, as a shell sends it: the terminal is not taken again, and the process ends."""
+    with running() as (process, terminal):
+        process.terminate()
+        time.sleep(after_s)
+        process.send_signal(signal.SIGCONT)
+        assert terminal.wait(process) == 143
+        assert terminal.is_restored
 
 
 def test_a_key_leaves_through_the_dialog_and_restores_the_terminal() -> None:
@@ -114,3 +225,4 @@ def test_a_key_leaves_through_the_dialog_and_restores_the_terminal() -> None:
         os.write(terminal.fd, b"\r")
         terminal.read_until(LEAVE)
         assert process.wait(DEADLINE_S) == 0
+        assert terminal.is_restored

@@ -154,7 +154,7 @@ def _age(rank: RankStatus, now: float) -> str:
 
 
 def lagging(ranks: Iterable[RankStatus], now: float) -> list[tuple[int, str]]:
-    """Ranks at work that are silent or behind, each with the word for it.
+    """Ranks at work that are silent, stand still, wait for others or are behind, each with the word for it.
 
     Step times are not compared: ranks end every step together, so the slow one and those that wait for it take equally long.
     """
@@ -168,6 +168,8 @@ def lagging(ranks: Iterable[RankStatus], now: float) -> list[tuple[int, str]]:
         behind_s = (front - rank.step) * typical_ms / 1000
         if now - rank.time > SILENT_S:
             found.append((rank.rank, "silent"))
+        elif rank.idle_s > SILENT_S:
+            found.append((rank.rank, f"{'waits' if rank.waiting else 'still'} {rank.idle_s:.0f} s"))
         elif behind_s > SILENT_S:
             found.append((rank.rank, f"{front - rank.step} behind"))
     return found

@@ -1,0 +1,271 @@
+"""What goes wrong beside a run, and what the run notices of it: steps per second with a fault going on, against without.
+
+One headless run of two ranks goes on all the time. Windows of a few seconds follow each other, in turn with nothing wrong and
+with one fault; a fault's ratio is its window against the two quiet ones around it. The ranks stamp their steps themselves, so a
+hub that is stopped hides nothing. Faults that write do so from threads of this process, which cost next to nothing while they
+wait for the hub. Invariant: a window begins when its fault is in full swing, and the fault is over when the next one begins.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import threading
+import time
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+
+import psutil
+
+from benchmarks.records import read_steps
+from benchmarks.table import Row, row
+from benchmarks.terminal import Terminal
+from benchmarks.workplace import QUIET, Workplace, headless, started, wait_for_step, workplace
+from plt_tui.control.folder import RunFolder, RunInfo
+from plt_tui.protocol.hello import hello
+
+NAME = "bench"
+SMALL = ("parallel.ranks=2", "train.batch_size=2", "train.steps=1000000", "metrics.log_every=0")
+"""Steps of 20 to 50 ms on two cores: what disturbs shows more in a short step."""
+FIRST_STEP = 50
+SETTLE_S = 1.0
+"""Left out after a fault has begun or ended."""
+LINES_PER_S, LINES_AT_ONCE = 100_000, 1_000
+LOG_LINE = b"a line of a rank's log, as long as one that a library writes when it has something to say\n"
+LONG_LINE = b"x" * 10_000_000 + b"\n"
+GARBAGE = bytes(range(256)) * 256
+SENDING_S = 0.1
+"""How long a flooding thread may wait for the hub before it looks whether it is to end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """The run beside which something goes wrong."""
+
+    place: Workplace
+    folder: RunFolder
+
+    @property
+    def socket(self) -> Path:
+        """The hub's."""
+        return Path(self._info.socket)
+
+    @property
+    def hub(self) -> psutil.Process:
+        """The hub's process."""
+        return psutil.Process(self._info.pid)
+
+    @property
+    def _info(self) -> RunInfo:
+        info = self.folder.read_info()
+        assert info is not None
+        return info
+
+
+Fault = Callable[[Scene], AbstractContextManager[None]]
+"""Goes on while its context is open."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Window:
+    """From `began` to `ended`, Unix time in seconds, and the CPU time that the hub has used meanwhile."""
+
+    began: float
+    ended: float
+    hub_cpu_s: float = 0.0
+
+
+def measure(*, quick: bool) -> list[Row]:
+    """For each fault the ratio with its budget, and what it costs the hub; the same for none, which shows the noise."""
+    window_s, rounds = (1.0, 1) if quick else (5.0, 4)
+    hurt: dict[str, list[tuple[int, Window]]] = {what: [] for what in FAULTS}
+    with workplace() as place, started(place, headless(NAME, *QUIET, *SMALL)):
+        scene = Scene(place, place.run_folder(NAME))
+        wait_for_step(scene.folder, FIRST_STEP)
+        quiet = [_window(scene, window_s)]
+        for number in range(rounds):
+            faults = list(FAULTS.items())
+            for what, fault in faults if number % 2 == 0 else faults[::-1]:
+                with fault(scene):
+                    hurt[what].append((len(quiet), _window(scene, window_s)))
+                quiet.append(_window(scene, window_s))
+        times = [step.time for step in read_steps(scene.folder)]
+    step_ms = [1e3 / rate(times, window) for window in quiet]
+    return [*_rows(hurt, quiet, times), row("(one step with nothing wrong)", step_ms, "ms")]
+
+
+def rate(times: Sequence[float], window: Window) -> float:
+    """Steps per second in a window: `times` are the ends of all steps. Raises: ValueError with fewer than two steps in it."""
+    first, last = bisect_left(times, window.began), bisect_left(times, window.ended) - 1
+    if last <= first:
+        raise ValueError(f"fewer than two steps within {window.ended - window.began:.1f} s: the run stood still")
+    return (last - first) / (times[last] - times[first])
+
+
+def ratio(times: Sequence[float], window: Window, before: Window, after: Window) -> float:
+    """Steps per second in `window` over those in the two around it."""
+    return 2 * rate(times, window) / (rate(times, before) + rate(times, after))
+
+
+def _rows(hurt: Mapping[str, Sequence[tuple[int, Window]]], quiet: Sequence[Window], times: Sequence[float]) -> Iterator[Row]:
+    """`hurt`: windows by fault, each with the index of the quiet window after it."""
+    for what, windows in hurt.items():
+        ratios = [ratio(times, window, quiet[after - 1], quiet[after]) for after, window in windows]
+        words = f"steps/s with {what}, against without"
+        yield row(f"({words})", ratios) if what == NOTHING else row(words, ratios, at_least=0.98)
+        shares = [100 * window.hub_cpu_s / (window.ended - window.began) for _, window in windows]
+        yield row(f"(CPU of the hub with {what})", shares, "% of a core")
+
+
+def _window(scene: Scene, seconds: float) -> Window:
+    time.sleep(SETTLE_S)
+    began, before_s = time.time(), cpu_s(scene.hub)
+    time.sleep(seconds)
+    return Window(began=began, ended=time.time(), hub_cpu_s=cpu_s(scene.hub) - before_s)
+
+
+def cpu_s(process: psutil.Process) -> float:
+    """CPU time of all its threads so far."""
+    times = process.cpu_times()
+    return times.user + times.system
+
+
+# --- faults ----------------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _nothing(_: Scene) -> Iterator[None]:
+    yield
+
+
+@contextmanager
+def _stopped_view(scene: Scene) -> Iterator[None]:
+    with Terminal(scene.place, "attach", NAME) as terminal:
+        terminal.wait_for("training")
+        with _stopped(terminal.process.pid):
+            yield
+
+
+@contextmanager
+def _stopped_hub(scene: Scene) -> Iterator[None]:
+    with _stopped(scene.hub.pid):
+        yield
+
+
+@contextmanager
+def _stopped(pid: int) -> Iterator[None]:
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+@contextmanager
+def _deaf_client(scene: Scene) -> Iterator[None]:
+    with _connected(scene):
+        yield
+
+
+def _command_flood(scene: Scene) -> AbstractContextManager[None]:
+    def notes() -> Iterator[bytes]:
+        for number in count():
+            command = {"id": f"{time.time_ns()}-{number}", "name": "note", "args": {"text": "a remark"}}
+            yield json.dumps({"op": "command", "command": command}).encode() + b"\n"
+
+    return _flood(scene, notes)
+
+
+def _garbage_flood(scene: Scene) -> AbstractContextManager[None]:
+    return _flood(scene, lambda: (GARBAGE for _ in count()))
+
+
+@contextmanager
+def _flood(scene: Scene, data: Callable[[], Iterator[bytes]]) -> Iterator[None]:
+    """A client that sends as fast as it is taken, and comes again at once when it is cut."""
+
+    def flood(is_over: threading.Event) -> None:
+        while not is_over.is_set():
+            with suppress(ConnectionError), _connected(scene) as client:
+                client.settimeout(SENDING_S)
+                for piece in data():
+                    if not _sent(client, piece, is_over):
+                        break
+
+    with _in_thread(flood):
+        yield
+
+
+def _sent(client: socket.socket, piece: bytes, is_over: threading.Event) -> bool:
+    """Send all of `piece`, however long that takes; False when it is over first. Raises: ConnectionError when it is cut."""
+    while piece and not is_over.is_set():
+        with suppress(TimeoutError):
+            piece = piece[client.send(piece) :]
+    return not piece
+
+
+@contextmanager
+def _connected(scene: Scene) -> Iterator[socket.socket]:
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(scene.socket))
+        client.sendall(json.dumps(hello("disturbance", readonly=False)).encode() + b"\n")
+        yield client
+
+
+@contextmanager
+def _log_flood(scene: Scene) -> Iterator[None]:
+    with _log_writer(scene, LOG_LINE * LINES_AT_ONCE, LINES_AT_ONCE / LINES_PER_S):
+        yield
+
+
+@contextmanager
+def _long_log_line(scene: Scene) -> Iterator[None]:
+    with _log_writer(scene, LONG_LINE, 1.0):
+        yield
+
+
+@contextmanager
+def _log_writer(scene: Scene, piece: bytes, every_s: float) -> Iterator[None]:
+    """From outside into the log of rank 1, so that only what the hub makes of it is measured; taken away afterwards."""
+    path = scene.folder.rank_log(1)
+
+    def write(is_over: threading.Event) -> None:
+        with path.open("ab", buffering=0) as log:
+            due = time.monotonic()
+            while not is_over.wait(max(0.0, due - time.monotonic())):
+                log.write(piece)
+                due += every_s
+
+    with _in_thread(write):
+        yield
+
+
+@contextmanager
+def _in_thread(work: Callable[[threading.Event], None]) -> Iterator[None]:
+    is_over = threading.Event()
+    thread = threading.Thread(target=work, args=(is_over,))
+    thread.start()
+    try:
+        yield
+    finally:
+        is_over.set()
+        thread.join()
+
+
+NOTHING = "nothing wrong"
+FAULTS: Mapping[str, Fault] = {
+    NOTHING: _nothing,
+    "a UI that is stopped": _stopped_view,
+    "a client that never reads": _deaf_client,
+    "a client that floods the hub with commands": _command_flood,
+    "a client that floods the hub with garbage": _garbage_flood,
+    "100,000 lines a second in a rank's log": _log_flood,
+    "a line of 10 MB in a rank's log every second": _long_log_line,
+    "the hub stopped": _stopped_hub,
+}

@@ -1,0 +1,117 @@
+"""SIGINT, SIGTERM and SIGUSR2, to the hub or to its whole process group, in every phase: saved, said, and nothing lost."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import subprocess
+import time
+from pathlib import Path
+from signal import SIGINT, SIGTERM, SIGUSR2
+
+import pytest
+
+from plt_tui.control.folder import RunFolder
+from plt_tui.protocol.commands import new_command
+from plt_tui.protocol.events import RunPhase
+from tests.end_to_end.conftest import SMALL
+from tests.end_to_end.invariants import Reference, assert_sound
+from tests.end_to_end.runs import ask, end_of, finish, go_on, start, start_to, stop, train, wait_until
+
+GRACE_S = 25.0
+EXIT_CODES = {SIGINT: 130, SIGTERM: 143, SIGUSR2: 143}
+
+
+class Stopped:
+    """A run that is stopped again and again, and goes on each time where it was."""
+
+    name = "stopped"
+
+    def __init__(self, folder: Path, undisturbed: Reference) -> None:
+        self._folder = folder
+        self._run = RunFolder(folder / "runs" / self.name)
+        self._undisturbed = undisturbed
+
+    def start(self) -> subprocess.Popen[str]:
+        """The run as from a shell."""
+        return start(self._folder, self.name, *SMALL, own_group=True)
+
+    def start_to(self, point: str, action: str, *sets: str) -> subprocess.Popen[str]:
+        """The run once it has come to a failpoint."""
+        return start_to(self._folder, self.name, point, action, *SMALL, *sets, own_group=True)
+
+    def wait_for(self, phase: RunPhase) -> None:
+        """Return once `run.json` says that the run is in `phase`."""
+        wait_until(lambda: (info := self._run.read_info()) is not None and info.phase == phase)
+
+    def ends(self, process: subprocess.Popen[str], number: signal.Signals, *, group: bool, within_s: float = GRACE_S) -> str:
+        """Stop it; what was held goes on then. It ends in time and in order; returns the reason that the record gives."""
+        began = time.monotonic()
+        stop(process, number, group=group)
+        if self._run.read_info():
+            wait_until(lambda: process.poll() is not None or self._phase() == "stopping")
+        go_on(self._folder)
+        lines = finish(process, EXIT_CODES[number])
+        assert time.monotonic() - began < within_s
+        assert "Traceback" not in (self._folder / f"{self.name}.stderr").read_text()
+        feed = assert_sound(self._folder, self.name, self._undisturbed, exit_code=EXIT_CODES[number], told=lines)
+        assert feed.state.phase == "stopped"
+        return feed.state.reason
+
+    def _phase(self) -> str:
+        info = self._run.read_info()
+        return info.phase if info is not None else ""
+
+    @property
+    def saved(self) -> list[str]:
+        """The checkpoints, oldest first."""
+        return sorted(path.name for path in self._run.checkpoints.glob("step-*"))
+
+
+@pytest.mark.timeout(300)
+def test_a_run_stopped_in_every_phase_computes_what_it_would_have(tmp_path: Path, undisturbed: Reference) -> None:
+    """One stop in each phase: the last step is saved, or the record says what is, and the last start has the same bits."""
+    run = Stopped(tmp_path, undisturbed)
+
+    process = run.start()
+    wait_until((tmp_path / "runs" / run.name / "lock").exists)
+    stop(process, SIGTERM)
+    finish(process, 143)
+    assert (tmp_path / f"{run.name}.stderr").read_text() == ""
+
+    for point, action, number, group in (
+        ("rank.1.importing", "sleep", SIGINT, True),
+        ("rank.0.building", "hang", SIGUSR2, False),
+    ):
+        reason = run.ends(run.start_to(point, action), number, group=group, within_s=5.0)
+        assert reason.startswith(f"stopped by signal {number.name} while no rank was training; ")
+    assert run.saved == []
+
+    for point, step, number, group in (
+        ("rank.1.step.8", 8, SIGINT, True),
+        ("save.folder-synced", 10, SIGTERM, True),
+        ("rank.0.evaluation.20", 20, SIGUSR2, True),
+    ):
+        assert run.ends(run.start_to(point, "stop"), number, group=group) == f"stopped by signal {number.name}"
+        assert int(run.saved[-1].removeprefix("step-")) >= step
+
+    process = run.start_to("rank.1.step.25", "hang", "control.grace_s=1")
+    saved = run.saved[-1]
+    reason = run.ends(process, SIGTERM, group=False, within_s=4.0)
+    assert reason == (
+        f"stopped by signal SIGTERM; not saved within 1 s (control.grace_s); the newest checkpoint is checkpoints/{saved}"
+    )
+
+    process = run.start_to("rank.0.step.28", "stop")
+    assert asyncio.run(ask(tmp_path, run.name, new_command("pause", actor="test"))).status == "applied"
+    assert run.ends(process, SIGINT, group=False) == "stopped by signal SIGINT"
+
+    process = run.start_to("rank.0.step.35", "kill")
+    run.wait_for("restarting")
+    reason = run.ends(process, SIGUSR2, group=True, within_s=5.0)
+    assert reason.startswith("stopped by signal SIGUSR2 while no rank was training; ")
+    assert f"the newest checkpoint is checkpoints/{run.saved[-1]}" in reason  # steps behind it will be computed again
+
+    lines = train(tmp_path, run.name, *SMALL)
+    assert end_of(lines)["step"] == 50
+    assert_sound(tmp_path, run.name, undisturbed, exit_code=0, told=lines)
