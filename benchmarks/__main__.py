@@ -24,6 +24,7 @@ BENCHMARKS = (
     "agreement",
     "ui_overhead",
     "disturbance",
+    "recovery",
     "latency",
     "checkpoint_stall",
     "rewind",

@@ -21,17 +21,19 @@ from pathlib import Path
 import psutil
 
 from plt_tui.control.folder import RunFolder
+from plt_tui.errors import STOP_EXIT_CODES
 from plt_tui.protocol.hello import hello
 
 SHORT_S = 2.0
 """How long a passing fault lasts, such as a full disk or a view that does not read."""
 RANK_SIGNALS = (signal.SIGKILL, signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS)
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2)
+KILLED = frozenset({0, -signal.SIGKILL})
+STOPPED = frozenset({0, *STOP_EXIT_CODES.values()})
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Victim:
-    """A live headless run: `process` is its hub, in a process group of its own."""
+    """A live headless run: `process` is its hub, in a process group of its own; another one once it was started again."""
 
     folder: RunFolder
     process: subprocess.Popen[bytes]
@@ -66,7 +68,7 @@ def kill_all(victim: Victim) -> None:
 
 def stop_run(victim: Victim) -> None:
     """A person or a batch system stops the run, or its whole process group."""
-    number = victim.chance.choice(STOP_SIGNALS)
+    number = victim.chance.choice([*STOP_EXIT_CODES])
     if victim.chance.random() < 0.5:
         victim.process.send_signal(number)
     else:
@@ -111,8 +113,8 @@ class Fault:
     """Returns when it is over."""
     ends_ranks: bool = False
     """They have to be started again: by the run itself."""
-    ends_run: bool = False
-    """And that by somebody else."""
+    exit_codes: frozenset[int] = frozenset()
+    """With one of these the run ends, to be started again by somebody else; with 0 at its target."""
     spoils: bool = False
     """The newest checkpoint may be unusable."""
 
@@ -120,9 +122,9 @@ class Fault:
 FAULTS: Mapping[str, Fault] = {
     "a rank is killed": Fault(kill_rank, ends_ranks=True),
     "a rank stands still": Fault(stop_rank, ends_ranks=True),
-    "the hub is killed": Fault(kill_hub, ends_run=True),
-    "hub and ranks are killed": Fault(kill_all, ends_run=True),
-    "the run is stopped by a signal": Fault(stop_run, ends_run=True),
+    "the hub is killed": Fault(kill_hub, exit_codes=KILLED),
+    "hub and ranks are killed": Fault(kill_all, exit_codes=KILLED),
+    "the run is stopped by a signal": Fault(stop_run, exit_codes=STOPPED),
     "a checkpoint is damaged and a rank killed": Fault(damage_checkpoint, ends_ranks=True, spoils=True),
     "the disk is full for 2 s": Fault(fill_disk),
     "a view stops reading and dies": Fault(hold_a_view),

@@ -7,13 +7,18 @@ done to has computed, bit for bit. stdout belongs to the table. Exit code 1 when
 from __future__ import annotations
 
 import argparse
+import os
 import random
+import signal
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+
+import psutil
 
 from benchmarks.faults import FAULTS, Fault, Victim
 from benchmarks.machine import head_line
@@ -22,8 +27,9 @@ from benchmarks.workplace import Workplace, headless, wait_until, workplace
 from plt_tui.control.feed import Feed
 from plt_tui.control.folder import RunFolder
 from plt_tui.control.record import read_feed, read_journal
-from plt_tui.errors import STOP_EXIT_CODES
-from plt_tui.protocol.events import Checkpoint, End, Run
+from plt_tui.errors import EXIT_SIGTERM
+from plt_tui.protocol.events import Checkpoint, End, Event, Run
+from plt_tui.protocol.manifest import is_whole
 
 STEPS = 3000
 SETTINGS = (
@@ -45,6 +51,8 @@ LONGEST_QUIET_S = 4.0
 """Between two faults the run trains for up to this long."""
 RECOVERY_S = 90.0
 """A run that has not got further than it was by then is lost."""
+ORPHANED_S = 5.0
+"""No rank may be alive this long after its hub, and nobody may hold the run then."""
 
 
 @dataclass(slots=True)
@@ -67,6 +75,7 @@ class Outcome:
 def main(words: Sequence[str] | None = None) -> int:
     """Hurt runs for as long as asked. Returns the exit code."""
     options = _parse(words)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(EXIT_SIGTERM))  # as by `timeout`: nothing may be left behind
     chance = random.Random(options.seed)
     tallies = {name: Tally() for name in FAULTS}
     wrong: list[str] = []
@@ -79,10 +88,10 @@ def main(words: Sequence[str] | None = None) -> int:
         while time.monotonic() < give_up_at and not wrong:
             rounds += 1
             wrong += _round(place, f"hurt-{rounds}", chance, tallies, give_up_at, expected)
-    print(_table(tallies, f"{head_line()}, seed {options.seed}, {rounds} runs of {STEPS} steps"))
+    print(table(tallies, f"{head_line()}, seed {options.seed}, {rounds} runs of {STEPS} steps"))
     for problem in wrong:
-        _say(problem)
-    return 1 if wrong or any(tally.lost for tally in tallies.values()) else 0
+        print(f"\n**wrong**: {problem}")
+    return 1 if wrong else 0
 
 
 def _parse(words: Sequence[str] | None) -> argparse.Namespace:
@@ -96,29 +105,45 @@ def _round(
     place: Workplace, name: str, chance: random.Random, tallies: dict[str, Tally], give_up_at: float, expected: Outcome
 ) -> list[str]:
     """One run, hurt until it reaches its target or the time is over. Returns what is wrong with what it computed."""
-    victim = _start(place, name, chance)
-    while time.monotonic() < give_up_at:
-        time.sleep(chance.uniform(0.0, LONGEST_QUIET_S))
-        if victim.process.poll() is not None or newest_step(victim.folder) == 0:
-            break
-        kind = chance.choice(list(FAULTS))
-        before = newest_step(victim.folder)
-        try:
-            victim, seconds = _hurt(place, victim, FAULTS[kind])
-        except (TimeoutError, RuntimeError) as error:
-            tallies[kind].lost.append(str(error))
-            _say(f"{name}: {kind} at step {before}: LOST: {error}")
-            break
-        tallies[kind].seconds.append(seconds)
-        _say(f"{name}: {kind} at step {before}: further after {seconds:.1f} s")
-    return _wrong(name, victim, expected)
-
-
-def _start(place: Workplace, name: str, chance: random.Random) -> Victim:
-    """Start the run, or start it again, and return once it makes steps. Raises: TimeoutError, RuntimeError."""
     folder = place.run_folder(name)
-    sessions = _sessions(folder)
-    process = subprocess.Popen(
+    victim = Victim(folder, _process(place, name), chance)
+    try:
+        _wait_until_begun(victim, 0)
+        while time.monotonic() < give_up_at:
+            time.sleep(chance.uniform(0.0, LONGEST_QUIET_S))
+            if victim.process.poll() is not None or not _is_hurt(place, victim, tallies):
+                break
+        return _wrong(victim, expected)
+    except (TimeoutError, RuntimeError) as error:
+        return [f"{name}: {error}"]
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(victim.process.pid, signal.SIGKILL)
+        victim.process.wait()
+
+
+def _is_hurt(place: Workplace, victim: Victim, tallies: dict[str, Tally]) -> bool:
+    """Do something to the run, and tell what became of it; False when the run was at its end before.
+
+    Raises: TimeoutError, RuntimeError when it is lost.
+    """
+    kind = victim.chance.choice(list(FAULTS))
+    before = f"{victim.folder.name}: {kind} at step {newest_step(victim.folder)}"
+    try:
+        seconds = _hurt(place, victim, FAULTS[kind])
+    except (TimeoutError, RuntimeError) as error:
+        tallies[kind].lost.append(str(error))
+        _say(f"{before}: LOST: {error}")
+        raise
+    if seconds is None:
+        return False
+    tallies[kind].seconds.append(seconds)
+    _say(f"{before}: further after {seconds:.1f} s")
+    return True
+
+
+def _process(place: Workplace, name: str) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
         headless(name, *SETTINGS),
         cwd=place.folder,
         env=place.environment,
@@ -128,70 +153,127 @@ def _start(place: Workplace, name: str, chance: random.Random) -> Victim:
         start_new_session=True,
     )
 
+
+def _hurt(place: Workplace, victim: Victim, fault: Fault) -> float | None:
+    """Inflict `fault` and see the run get further than it was; returns how long that took from the end of the fault.
+
+    None when the run has reached its target before the fault could be inflicted. Raises: RuntimeError, TimeoutError when it
+    does not get further, or something that was reported saved is gone.
+    """
+    sessions = _sessions(victim.folder)
+    try:
+        ranks = victim.ranks
+        fault.inflict(victim)
+    except (psutil.NoSuchProcess, IndexError, OSError):
+        if _exit_code(victim) != 0:
+            raise
+        return None
+    over_s = time.monotonic()
+    if fault.exit_codes:
+        exit_code = _exit_code(victim)
+        if exit_code not in fault.exit_codes:
+            raise RuntimeError(f"it ended with exit code {exit_code}")
+        if psutil.wait_procs(ranks, ORPHANED_S)[1]:
+            raise RuntimeError(f"a rank was alive {ORPHANED_S:g} s after its hub")
+    reached = newest_step(victim.folder)
+    if fault.exit_codes and victim.process.returncode != 0:
+        victim.process = _process(place, victim.folder.name)
+        _wait_until_begun(victim, sessions)
+    _wait_until_further(victim, reached, sessions + (fault.ends_ranks or bool(fault.exit_codes)))
+    seconds = time.monotonic() - over_s
+    problem = lost_save(read_journal(victim.folder), sessions, spoils=fault.spoils)
+    if problem:
+        raise RuntimeError(problem)
+    return seconds
+
+
+def lost_save(events: Iterable[Event], sessions: int, *, spoils: bool) -> str:
+    """In words, which reported checkpoint the session behind the first `sessions` did not go on from; empty when none.
+
+    `spoils`: one of them may be unusable. What a session left behind its beginning does not count for those after it.
+    """
+    saved: set[int] = set()
+    for event in events:
+        if isinstance(event, Checkpoint):
+            saved.add(event.step)
+        elif isinstance(event, Run) and sessions > 0:
+            saved = {step for step in saved if step <= event.start_step}
+            sessions -= 1
+        elif isinstance(event, Run):
+            newest = [0, 0, *sorted(saved)][-2 if spoils else -1]
+            began = event.start_step
+            return f"step {newest} was reported saved, and the run went on from step {began}" if began < newest else ""
+    return ""
+
+
+def _exit_code(victim: Victim) -> int:
+    """With which the run ends, which it must do now. Raises: TimeoutError."""
+    try:
+        return victim.process.wait(RECOVERY_S)
+    except subprocess.TimeoutExpired:
+        raise TimeoutError(f"it did not end within {RECOVERY_S:g} s") from None
+
+
+def _wait_until_begun(victim: Victim, sessions: int) -> None:
+    """Return once the ranks train in a session behind the first `sessions`. Raises: TimeoutError, RuntimeError."""
+
     def begins() -> bool:
-        if process.poll() not in (None, 0):
-            raise RuntimeError(f"it did not start again: exit code {process.returncode}")
-        return _sessions(folder) > sessions and newest_step(folder) > 0
+        if victim.process.poll() not in (None, 0):
+            raise RuntimeError(f"it did not start: exit code {victim.process.returncode}")
+        return _sessions(victim.folder) > sessions and newest_step(victim.folder) > 0
 
     wait_until(begins, RECOVERY_S)
-    return Victim(folder, process, chance)
 
 
-def _hurt(place: Workplace, victim: Victim, fault: Fault) -> tuple[Victim, float]:
-    """Inflict `fault` and see the run get further than it was; returns it and how long that took from the end of the fault.
-
-    Raises: RuntimeError, TimeoutError when it does not, or something that was reported saved is gone.
-    """
-    sessions, step = _sessions(victim.folder), newest_step(victim.folder)
-    saved = [event.step for event in read_feed(victim.folder).events if isinstance(event, Checkpoint)]
-    fault.inflict(victim)
-    over_s = time.monotonic()
-    if fault.ends_run:
-        victim = _started_again(place, victim)
-    _wait_until_further(victim, step, sessions + (fault.ends_ranks or fault.ends_run))
-    seconds = time.monotonic() - over_s
-    began_at = [event.start_step for event in read_feed(victim.folder).events if isinstance(event, Run)][sessions:]
-    if saved and began_at and began_at[0] < max(saved) and not fault.spoils:
-        raise RuntimeError(f"a checkpoint of step {max(saved)} was reported, and the run went on from step {began_at[0]}")
-    return victim, seconds
-
-
-def _started_again(place: Workplace, victim: Victim) -> Victim:
-    """The run of `victim`, which is ending, in a new process. Raises: RuntimeError, TimeoutError when it does not start."""
-    exit_code = victim.process.wait(RECOVERY_S)
-    if exit_code not in (-9, 0, *STOP_EXIT_CODES.values()):
-        raise RuntimeError(f"it ended with exit code {exit_code}")
-    wait_until(lambda: not victim.folder.is_live(), 5.0)
-    return _start(place, victim.folder.name, victim.chance)
-
-
-def _wait_until_further(victim: Victim, step: int, sessions: int) -> None:
-    """Return once the run is behind `step` in its `sessions`-th session, or at its target.
+def _wait_until_further(victim: Victim, reached: int, sessions: int) -> None:
+    """Return once the `sessions`-th session is behind all that was computed before it, `reached` at least, or at its target.
 
     Raises: TimeoutError, RuntimeError when it has ended otherwise.
     """
 
     def is_further() -> bool:
+        nonlocal reached
         if victim.process.poll() not in (None, 0):
             raise RuntimeError(f"it gave up with exit code {victim.process.returncode}")
-        return victim.process.returncode == 0 or (newest_step(victim.folder) > step and _sessions(victim.folder) >= sessions)
+        has_begun = _sessions(victim.folder) >= sessions
+        newest = newest_step(victim.folder)
+        if not has_begun:  # steps of the session before are still being written down
+            reached = max(reached, newest)
+        return victim.process.returncode == 0 or (has_begun and newest > reached)
 
     wait_until(is_further, RECOVERY_S)
 
 
-def _wrong(name: str, victim: Victim, expected: Outcome) -> list[str]:
-    """What the run at its end, or at the end of the time, does not share with the run that nothing was done to."""
-    if victim.process.poll() is None:
+def _wrong(victim: Victim, expected: Outcome) -> list[str]:
+    """What the run at its end, or at the end of the time, does not share with the run that nothing was done to.
+
+    Raises: TimeoutError when it does not end.
+    """
+    is_told_to_end = victim.process.poll() is None
+    if is_told_to_end:
         victim.process.terminate()
-    victim.process.wait(RECOVERY_S)
-    wait_until(lambda: not victim.folder.is_live(), 5.0)
+    exit_code = _exit_code(victim)
+    wait_until(lambda: not victim.folder.is_live(), ORPHANED_S)
     outcome = _outcome(read_feed(victim.folder))
-    others = [step for step, loss in outcome.losses.items() if expected.losses[step] != loss]
-    problems = [f"{name}: {len(others)} steps have other bits, the first is {others[0]}"] if others else []
+    problems = differences(outcome, expected)
+    if exit_code not in (0, *([EXIT_SIGTERM] if is_told_to_end else [])):
+        problems.append(f"it ended with exit code {exit_code}")
+    if exit_code == 0 and len(outcome.losses) != STEPS:
+        problems.append(f"it ended with exit code 0 at step {len(outcome.losses)}")
+    newest = max(victim.folder.checkpoints.glob("step-????????"), default=None)
+    if newest is not None and not is_whole(newest):
+        problems.append(f"its last checkpoint, {newest.name}, is damaged")
+    return [f"{victim.folder.name}: {problem}" for problem in problems]
+
+
+def differences(outcome: Outcome, expected: Outcome) -> list[str]:
+    """In words, where `outcome`, of which the end may be missing, is not that of the run that nothing was done to."""
+    others = [step for step, loss in outcome.losses.items() if expected.losses.get(step) != loss]
+    problems = [f"{len(others)} steps have other bits, the first is {others[0]}"] if others else []
     if list(outcome.losses) != list(range(1, len(outcome.losses) + 1)):
-        problems.append(f"{name}: its steps have a gap")
-    if len(outcome.losses) == STEPS and outcome.weights != expected.weights:
-        problems.append(f"{name}: its weights have other bits")
+        problems.append("its steps have a gap")
+    if len(outcome.losses) == len(expected.losses) and outcome.weights != expected.weights:
+        problems.append("its weights have other bits")
     return problems
 
 
@@ -207,12 +289,17 @@ def _sessions(folder: RunFolder) -> int:
     return sum(isinstance(event, Run) for event in read_journal(folder))
 
 
-def _table(tallies: dict[str, Tally], head: str) -> str:
+def table(tallies: dict[str, Tally], head: str) -> str:
+    """What `main` prints: a line for each kind of fault, and one for all of them."""
+    everything = Tally(
+        [second for tally in tallies.values() for second in tally.seconds],
+        [reason for tally in tallies.values() for reason in tally.lost],
+    )
     rows = [
         "| fault | injected | survived | lost | mean time to recover | longest |",
         "|---|---|---|---|---|---|",
     ]
-    for name, tally in tallies.items():
+    for name, tally in {**tallies, "all": everything}.items():
         survived, lost = len(tally.seconds), len(tally.lost)
         mean = f"{statistics.mean(tally.seconds):.1f} s" if survived else "-"
         longest = f"{max(tally.seconds):.1f} s" if survived else "-"

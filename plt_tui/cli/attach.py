@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,16 +12,20 @@ import typer
 
 from plt_tui.cli.echo import echo
 from plt_tui.cli.hub import START_PATIENCE_S
-from plt_tui.errors import EXIT_SIGTERM, HubUnreachable
+from plt_tui.errors import EXIT_SIGINT, EXIT_SIGTERM, HubUnreachable
 
 if TYPE_CHECKING:
     from plt_tui.config.schema import RunConfig
     from plt_tui.control.folder import RunFolder
+    from plt_tui.protocol.events import Event
     from plt_tui.views.source import Source
 
 RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="Name of a run (its beginning is enough), or its folder.")]
 DirOption = Annotated[Path, typer.Option("--dir", help="Folder that holds the runs.")]
 DEFAULT_DIR = Path("runs")
+
+ANSWER_S = 10.0
+"""A hub that tells of its run and says nothing for this long does not answer."""
 
 Connect = Callable[[str], Awaitable["Source"]]
 """Opens a source for an actor's name."""
@@ -74,6 +78,26 @@ async def source_of(folder: RunFolder, actor: str, *, readonly: bool) -> Source:
     return RecordSource(events)
 
 
+async def told_so_far(source: Source, name: str) -> AsyncIterator[Event]:
+    """What `source` knows of the run `name` until now; it is closed then.
+
+    Raises: HubUnreachable for a hub that ends, or says nothing for ANSWER_S, before it has told all of it.
+    """
+    from plt_tui.protocol.events import CaughtUp
+
+    events = source.events()
+    try:
+        while not isinstance(event := await asyncio.wait_for(anext(events), ANSWER_S), CaughtUp):
+            yield event
+    except asyncio.TimeoutError:
+        why = "it is stopped, or its machine has no time for it; `plt-tui ls` tells what is on disk"
+        raise HubUnreachable(f"the hub of {name} has said nothing for {ANSWER_S:g} s: {why}") from None
+    except StopAsyncIteration:
+        raise HubUnreachable(f"the hub of {name} ended before it had told where the run is; ask again") from None
+    finally:
+        await source.close()
+
+
 async def live_socket(folder: RunFolder) -> Path | None:
     """The socket of the run's hub, waited for while the hub starts; None when nobody holds the run."""
     give_up_at = time.monotonic() + START_PATIENCE_S
@@ -94,8 +118,10 @@ def open_ui(folder: RunFolder, config: RunConfig, connect: Connect, *, readonly:
     actor = f"tui {user_at_host()}"
     app = RunApp(lambda: connect(actor), name=folder.name, ui=config.ui, config=config, readonly=readonly, actor=actor)
     choice = app.run()
-    if app.return_code:
-        return app.return_code  # SIGTERM or SIGHUP ended the view, not the run
+    if app.return_code:  # a signal, or the loss of the terminal, ended the view, not the run
+        if app.return_code in (EXIT_SIGINT, EXIT_SIGTERM) and not app.model.state.is_over:
+            echo(f"{folder.name} goes on; see it again: plt-tui attach {folder.name}")
+        return app.return_code
     if choice in (LeaveChoice.STOP, LeaveChoice.STOP_NOW):
         return _wait_for_end(folder)
     end = app.model.state.end

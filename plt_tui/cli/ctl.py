@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from plt_tui.cli.attach import DEFAULT_DIR, DirOption, RunArgument, live_socket, user_at_host
+from plt_tui.cli.attach import DEFAULT_DIR, DirOption, RunArgument, live_socket, told_so_far, user_at_host
 from plt_tui.cli.echo import echo, echo_json
 from plt_tui.errors import HubUnreachable, UsageError
 
@@ -24,8 +23,6 @@ if TYPE_CHECKING:
 
 _PROSE = ("note", "sample")
 """Verbs whose words need no quotes."""
-ANSWER_S = 30.0
-"""How long a hub may take to tell where its run is."""
 _EXAMPLES = "Such as: set lr 3e-4, set lr 0.5 scale, set batch_size 4 keep, checkpoint best, rewind 400 skip 30."
 
 
@@ -161,43 +158,31 @@ def foreseen(verb: str, args: Mapping[str, Any], config: RunConfig, state: RunSt
     return to_numbers(seen), lines(seen)
 
 
-@asynccontextmanager
-async def _client(folder: RunFolder, actor: str, *, readonly: bool = False) -> AsyncIterator[HubClient]:
+async def _client(folder: RunFolder, actor: str, *, readonly: bool = False) -> HubClient:
     """A connection to the hub of a live run. Raises: HubUnreachable."""
     from plt_tui.views.client import HubClient
 
     socket = await live_socket(folder)
     if socket is None:
         raise HubUnreachable(f"{folder.name} is not running; resume it: plt-tui run --resume auto --name {folder.name}")
-    client = await HubClient.connect(socket, actor=actor, readonly=readonly, deadline_s=2.0)
-    try:
-        yield client
-    finally:
-        await client.close()
+    return await HubClient.connect(socket, actor=actor, readonly=readonly, deadline_s=2.0)
 
 
 async def _send(folder: RunFolder, command: Command, timeout_s: float) -> CommandStatus:
     from plt_tui.views.client import run_command
 
-    async with _client(folder, command.actor) as client:
+    client = await _client(folder, command.actor)
+    try:
         return await run_command(client, command, timeout_s)
+    finally:
+        await client.close()
 
 
 async def _live_state(folder: RunFolder, actor: str) -> RunState:
     """What the hub knows of the run now. Raises: HubUnreachable, also for a hub that is stopped and says nothing."""
     from plt_tui.control.state import RunState, apply
-    from plt_tui.protocol.events import CaughtUp
 
-    async def caught_up() -> RunState:
-        state = RunState()
-        async with _client(folder, actor, readonly=True) as client:
-            async for event in client.events():
-                if isinstance(event, CaughtUp):
-                    return state
-                state = apply(state, event)
-        raise HubUnreachable(f"the hub of {folder.name} ended before it had told where the run is")
-
-    try:
-        return await asyncio.wait_for(caught_up(), ANSWER_S)
-    except asyncio.TimeoutError:
-        raise HubUnreachable(f"the hub of {folder.name} did not tell within {ANSWER_S:g} s where the run is") from None
+    state = RunState()
+    async for event in told_so_far(await _client(folder, actor, readonly=True), folder.name):
+        state = apply(state, event)
+    return state

@@ -42,8 +42,12 @@ async def serve_run(
     plugins: Sequence[str] = (),
     entry: str | None = None,
     on_open: OnOpen | None = None,
+    late_stop: asyncio.Event | None = None,
 ) -> int:
-    """Run the hub of `folder` to its end, with its doors open. The caller holds the run's lock. Returns the exit code."""
+    """Run the hub of `folder` to its end, with its doors open. The caller holds the run's lock. Returns the exit code.
+
+    late_stop: set by a stop that comes when the run has ended, for whoever still waits for something then.
+    """
     from plt_tui.config.past import checkpoint_root
     from plt_tui.control.folder import chosen_step
     from plt_tui.control.gauges import GaugeReader, Sensors, usable_cores, visible_gpus
@@ -77,7 +81,7 @@ async def serve_run(
             doors.push_async_callback(http.close)
             metrics_url = http.url
         session = asyncio.ensure_future(hub.run())
-        _install_signals(hub)  # what comes now is heard behind the first lines of `run`
+        _install_signals(hub, session, late_stop or asyncio.Event())  # what comes now is heard behind the first lines of `run`
         await asyncio.sleep(0)  # which are said here
         if http is not None and http.problem:
             hub.publish(Alert(topic="metrics", text=http.problem))
@@ -101,10 +105,28 @@ def end_on_signals() -> None:
         signal.signal(number, end)
 
 
-def _install_signals(hub: Hub) -> None:
+def ignore_stops() -> None:
+    """To the end of this process: all is over and said, and the exit code must be the one in the record.
+
+    In the event loop, which would leave the signals to the system when it is closed, and that would kill this process.
+    """
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOP_EXIT_CODES)
+    for number in STOP_EXIT_CODES:
+        asyncio.get_running_loop().remove_signal_handler(number)
+        signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_EXIT_CODES)
+
+
+def _install_signals(hub: Hub, session: asyncio.Future[int], late_stop: asyncio.Event) -> None:
+    def stop(number: signal.Signals) -> None:
+        if session.done():
+            late_stop.set()
+        else:
+            hub.stop_by_signal(number)
+
     loop = asyncio.get_running_loop()
     for number in STOP_EXIT_CODES:
-        loop.add_signal_handler(number, hub.stop_by_signal, number)
+        loop.add_signal_handler(number, stop, number)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
 
@@ -166,11 +188,16 @@ def main() -> int:
     folder = RunFolder(arguments.run_dir)
     try:
         config = from_toml(folder.config.read_text())
-        session = serve_run(folder, config, resume=arguments.resume, plugins=arguments.plugin, entry=arguments.entry)
-        return asyncio.run(session)
+        return asyncio.run(_session(folder, config, arguments))
     except PltTuiError as error:
         print(f"plt-tui: {error}", file=sys.stderr)  # noqa: T201  (goes to logs/hub.log)
         return error.exit_code
+
+
+async def _session(folder: RunFolder, config: RunConfig, arguments: argparse.Namespace) -> int:
+    exit_code = await serve_run(folder, config, resume=arguments.resume, plugins=arguments.plugin, entry=arguments.entry)
+    ignore_stops()
+    return exit_code
 
 
 if __name__ == "__main__":

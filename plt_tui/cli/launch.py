@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import signal
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from plt_tui.cli.echo import drop_stdout, echo
 from plt_tui.errors import EXIT_SIGINT, EXIT_SIGTERM, PltTuiError
 
 if TYPE_CHECKING:
+    import subprocess
+    from collections.abc import Iterator
     from concurrent.futures import Future
     from pathlib import Path
 
@@ -41,7 +44,7 @@ def in_foreground(prepared: Prepared, *, as_json: bool) -> int:
     """The hub in this process, with a console as its client."""
     import asyncio
 
-    from plt_tui.cli.hub import serve_run
+    from plt_tui.cli.hub import ignore_stops, serve_run
     from plt_tui.server.door import GOODBYE_S
     from plt_tui.views.client import HubClient
     from plt_tui.views.console import follow_json, follow_plain, follow_progress
@@ -70,14 +73,25 @@ def in_foreground(prepared: Prepared, *, as_json: bool) -> int:
         async def on_open(socket_path: Path) -> None:
             watching.append(view.submit(lambda: asyncio.run(watch(socket_path))))
 
+        late_stop = asyncio.Event()
         exit_code = await serve_run(
-            prepared.folder, prepared.loaded.config, resume=prepared.resume, plugins=prepared.plugins, on_open=on_open
+            prepared.folder,
+            prepared.loaded.config,
+            resume=prepared.resume,
+            plugins=prepared.plugins,
+            on_open=on_open,
+            late_stop=late_stop,
         )
-        patience_s = GOODBYE_S if exit_code in (EXIT_SIGINT, EXIT_SIGTERM) else None
+        if exit_code in (EXIT_SIGINT, EXIT_SIGTERM):
+            late_stop.set()
+        reading = asyncio.wrap_future(watching[0])
+        reading.add_done_callback(lambda _: late_stop.set())
+        await late_stop.wait()
         try:
-            end = await asyncio.wait_for(asyncio.wrap_future(watching[0]), patience_s)
+            end = await asyncio.wait_for(reading, GOODBYE_S)
         except asyncio.TimeoutError:
             os._exit(exit_code)  # told to end, and nobody reads stdout: the thread that waits for that cannot be ended
+        ignore_stops()
         if as_json and end is not None and exit_code != 0:
             with contextlib.suppress(OSError):
                 echo(f"plt-tui: {end.reason}", err=True)
@@ -94,7 +108,8 @@ def detached(prepared: Prepared) -> int:
     from plt_tui.cli.hub import start_process, wait_for_socket
 
     process = start_process(prepared.folder, resume=prepared.resume, locks=prepared.locks, plugins=prepared.plugins)
-    asyncio.run(wait_for_socket(prepared.folder, process))
+    with _stops_passed_on(process):
+        asyncio.run(wait_for_socket(prepared.folder, process))
     name = prepared.folder.name
     echo(f"{name} trains in the background (pid {process.pid})\nwatch it: plt-tui attach {name}")
     return 0
@@ -111,4 +126,19 @@ def with_ui(prepared: Prepared) -> int:
     async def connect(actor: str) -> HubClient:
         return await HubClient.connect(await wait_for_socket(prepared.folder, process), actor=actor)
 
-    return open_ui(prepared.folder, prepared.loaded.config, connect)
+    with _stops_passed_on(process):
+        return open_ui(prepared.folder, prepared.loaded.config, connect)
+
+
+@contextlib.contextmanager
+def _stops_passed_on(process: subprocess.Popen[bytes]) -> Iterator[None]:
+    """A stop of who starts a run is one of the run: nothing trains on that nobody was told of.
+
+    Until the UI is open, which hears signals for itself, and while it waits for the end of a run.
+    """
+    try:
+        yield
+    except SystemExit as stop:  # of `end_on_signals`
+        process.send_signal(signal.SIGINT if stop.code == EXIT_SIGINT else signal.SIGTERM)
+        exit_code = process.wait()
+        sys.exit(exit_code if exit_code > 0 else stop.code)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from plt_tui.cli.attach import DEFAULT_DIR, DirOption, RunArgument, source_of
+from plt_tui.cli.attach import DEFAULT_DIR, DirOption, RunArgument, source_of, told_so_far
 from plt_tui.cli.echo import echo
 from plt_tui.errors import StorageError, UsageError
 
@@ -48,20 +48,14 @@ def report(
 
 async def _recorded(folder: RunFolder) -> tuple[list[Event], RunModel]:
     """All that is known of a run: of its hub if it lives, else of its record."""
-    from plt_tui.protocol.events import CaughtUp, Steps
+    from plt_tui.protocol.events import Steps
     from plt_tui.views.model import RunModel
 
-    source = await source_of(folder, "report", readonly=True)
     events, model = [], RunModel()
-    try:
-        async for event in source.events():
-            if isinstance(event, CaughtUp):
-                break
-            model.fold(event)
-            if not isinstance(event, Steps):
-                events.append(event)
-    finally:
-        await source.close()
+    async for event in told_so_far(await source_of(folder, "report", readonly=True), folder.name):
+        model.fold(event)
+        if not isinstance(event, Steps):
+            events.append(event)
     return events, model
 
 

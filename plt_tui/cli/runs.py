@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from plt_tui.cli.attach import DEFAULT_DIR, DirOption, RunArgument, source_of
+from plt_tui.cli.attach import DEFAULT_DIR, DirOption, RunArgument, source_of, told_so_far
 from plt_tui.cli.batch import show_batch, spike_text, spikes_by_branch
 from plt_tui.cli.config import named_plugins
 from plt_tui.cli.echo import echo, echo_json
@@ -122,17 +122,10 @@ def _overview(folder: RunFolder) -> RunState:
 async def _state(folder: RunFolder) -> RunState:
     """The state of a run: asked of its hub if it lives, else the whole record folded."""
     from plt_tui.control.state import RunState, apply
-    from plt_tui.protocol.events import CaughtUp
 
-    source = await source_of(folder, "show", readonly=True)
     state = RunState()
-    try:
-        async for event in source.events():
-            if isinstance(event, CaughtUp):
-                break
-            state = apply(state, event)
-    finally:
-        await source.close()
+    async for event in told_so_far(await source_of(folder, "show", readonly=True), folder.name):
+        state = apply(state, event)
     return state
 
 

@@ -252,7 +252,7 @@ class ParallelSection(Section):
     threads: Literal["auto"] | PositiveInt = "auto"
     """CPU threads per rank; auto: cores // ranks."""
     timeout_s: float = Field(default=120.0, ge=1.0)
-    """Seconds that a rank waits for another one in a collective before it fails."""
+    """Seconds that a rank waits for another in a collective before it fails, where no hub looks for hangs (control.hang_s)."""
 
 
 class EvalSection(Section):

@@ -127,7 +127,8 @@ class Attempt:
         self._watchdog.heard(rank, event)
         match event:
             case Failed():
-                self._failed(replace(event, rank=rank, log_tail=self._last_words(rank)))
+                if rank not in self._done:  # else its process ends with a code, of which the owner is told
+                    self._failed(replace(event, rank=rank, log_tail=self._last_words(rank)))
             case Done():
                 self._done[rank] = event
                 self._watchdog.left(rank)
@@ -141,12 +142,19 @@ class Attempt:
         """A rank's process ended, and everything it said has been delivered."""
         self._alive.discard(rank)
         self._watchdog.left(rank)
-        if rank in self._done and exit_code == 0:
+        if rank in self._done:  # however it ended, such as in a library's shutdown: all that it had to do was done
+            if exit_code:
+                self._tell_late_failure(rank, exit_code)
             if not self._alive and not self._failures:
                 self._end_well()
         elif all(failure.rank != rank for failure in self._failures):
             why = self._memory_ran_out() if exit_code == -signal.SIGKILL else ""
             self._failed(exit_failure(rank, exit_code, time.time(), self._last_words(rank), why))
+
+    def _tell_late_failure(self, rank: int, exit_code: int) -> None:
+        ended = exit_failure(rank, exit_code, time.time(), []).message
+        text = f"rank {rank} was done, and then {ended}; nothing is lost, its log may say why"
+        self._owner.on_event(Alert(time=time.time(), topic="ranks", text=text, level="info"))
 
     def _last_words(self, rank: int) -> list[str]:
         return last_lines(self._folder.rank_log(rank), FAILURE_LOG_LINES)
@@ -191,7 +199,7 @@ class Attempt:
         while not self._is_over:
             await asyncio.sleep(watchdog.CHECK_S)
             hang = self._watchdog.check(time.monotonic())
-            if hang is not None and not self._failures:
+            if hang is not None and not self._failures and not self._is_over:
                 self._hangs(hang)
                 return
 

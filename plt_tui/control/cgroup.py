@@ -13,6 +13,8 @@ from pathlib import Path, PurePosixPath
 
 ROOT = Path("/sys/fs/cgroup")
 MEMBERSHIP = Path("/proc/self/cgroup")
+_OOM_FILES = ("memory.events", "memory.oom_control")
+"""Where a group's kills are counted, in version 2 and 1."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,14 +38,12 @@ def memory_use(root: Path = ROOT, membership: Path = MEMBERSHIP) -> MemoryUse | 
 
 
 def oom_kills(root: Path = ROOT, membership: Path = MEMBERSHIP) -> int:
-    """How many processes of this process's groups the kernel has killed because memory ran out; 0 where nobody counts."""
-    texts = [
-        text
-        for folder in _folders(root, membership, "memory")
-        for name in ("memory.events", "memory.oom_control")
-        if (text := _read(folder / name)) is not None
-    ]
-    return sum(map(parse_oom_kills, texts))
+    """How many processes of this process's own group the kernel has killed because memory ran out; 0 where nobody counts.
+
+    A kill counts in the group of the killed, whichever limit was reached; a parent counts those of other programs too.
+    """
+    texts = (_read(folder / name) for folder in _folders(root, membership, "memory") for name in _OOM_FILES)
+    return next((parse_oom_kills(text) for text in texts if text is not None), 0)
 
 
 def group_folders(membership: str, controller: str) -> list[PurePosixPath]:

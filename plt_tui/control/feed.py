@@ -31,6 +31,8 @@ from plt_tui.protocol.events import (
 
 LOG_LINES = 20_000
 """Log lines kept in memory; the files in `logs/` keep all."""
+LOG_CHARS = 16_000_000
+"""Characters of log lines kept in memory: 64 MB at 4 bytes each, where 20 000 of the longest lines would be 330 MB."""
 BLOCK_ROWS = 50_000
 """Most steps in one `Steps` event: about 5 MB of JSON."""
 
@@ -119,7 +121,8 @@ class Feed:
         """Number of the newest recorded event."""
         self.events: list[Event] = []
         """Everything but steps, log lines, gauges, rank reports and progress, in order."""
-        self._logs: deque[LogLine] = deque(maxlen=LOG_LINES)
+        self._logs: deque[LogLine] = deque()
+        self._log_chars = 0
         self._log_count = 0
         self._left_out = 0
         self._latest: dict[str, tuple[float, Event]] = {}
@@ -135,7 +138,7 @@ class Feed:
             case Step():
                 self.history.append(event)
             case Logs():
-                self._logs.extend(event.lines)
+                self._keep(event.lines)
                 self._log_count += len(event.lines)
                 self._left_out += event.dropped
             case Gauges() | RankStatus() | Progress() | Recent():
@@ -192,6 +195,13 @@ class Feed:
     def _wake(self) -> None:
         for wake in tuple(self._listeners):
             wake()
+
+    def _keep(self, lines: Sequence[LogLine]) -> None:
+        """Put log lines into the ring, older ones making room."""
+        self._logs.extend(lines)
+        self._log_chars += sum(len(line[-1]) for line in lines)
+        while len(self._logs) > LOG_LINES or self._log_chars > LOG_CHARS:
+            self._log_chars -= len(self._logs.popleft()[-1])
 
     def _abandon(self, event: Event, *, is_left: bool) -> None:
         """Take the steps off the line that `event` ends; `is_left`: they are a branch of the state, and become one here too."""

@@ -36,7 +36,6 @@ from plt_tui.protocol.commands import Command, check, new_command, status_of
 from plt_tui.protocol.events import (
     Alert,
     Checkpoint,
-    CommandState,
     CommandStatus,
     Done,
     End,
@@ -157,7 +156,7 @@ class Hub:
         self._request(command)
         failpoints.reach("hub", "requested", command.name)
         if command.name == "note":
-            self._publish_status(command, "applied", step=state.step)
+            self.publish(status_of(command, "applied", state.step))
         elif command.name == "stop":
             self._stop(command, EXIT_SIGTERM, within_grace=ends_at_once(command))
         else:
@@ -170,6 +169,8 @@ class Hub:
 
         A stop that a person asked for may take its time to save, until a signal comes. Call in the event loop, once `run` runs.
         """
+        if self._ended is not None and self._ended.done():
+            return
         self._interrupts += number is signal.SIGINT
         if self._interrupts > 1:
             self._end("stopped", EXIT_SIGINT, "stopped at once by a second SIGINT; the last steps were not saved")
@@ -210,7 +211,7 @@ class Hub:
         self._forward(command)
 
     def _end_by(self, command: Command, exit_code: int, reason: str) -> None:
-        self._publish_status(command, "applied", step=self.feed.state.step)
+        self.publish(status_of(command, "applied", self.feed.state.step))
         self._end("stopped", exit_code, reason)
 
     def _forward(self, command: Command) -> None:
@@ -259,7 +260,8 @@ class Hub:
         verdict = decide(cause, self._failures, self._config.control.max_restarts)
         self._failures.append(cause)
         if self._stop_exit_code is not None and cause.exit_code != StorageError.exit_code:
-            self._end("stopped", self._stop_exit_code, f"a rank failed while stopping: {cause.message}")
+            saved = newest_saved(self.feed.state)
+            self._end("stopped", self._stop_exit_code, f"a rank failed while stopping: {cause.message}; {saved}")
         elif self._is_hibernating:  # all is saved: a rank that stumbles on its way out has nothing left to do
             self._spawn_task(self._hibernate())
         elif isinstance(verdict, GiveUp):
@@ -377,9 +379,6 @@ class Hub:
     def _enter(self, phase: RunPhase, reason: str = "") -> None:
         self.publish(Phase(phase=phase, reason=safe_line(reason), step=self.feed.state.step))
         self.update_info(phase=phase)
-
-    def _publish_status(self, command: Command, status: CommandState, step: int = -1) -> None:
-        self.publish(status_of(command, status, step))
 
     def _record_failing(self, problem: str) -> None:
         self.feed.publish(Alert(time=time.time(), topic="record", text=problem, level="error"))

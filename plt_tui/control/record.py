@@ -47,8 +47,8 @@ from plt_tui.protocol.framing import decode_lines, encode
 TAIL_BYTES = 64 * 1024
 """What is read at once of a file's end; for an overview all of the metrics that is read: some hundred steps."""
 
-MAX_WAITING = 100_000
-"""Most lines of metrics, and of samples, that wait in memory for a disk: 25 MB of steps. Then the oldest are lost."""
+MAX_WAITING_BYTES = 32 << 20
+"""Most bytes of metrics, and of samples, that wait in memory for a disk: 100 000 steps. Then the oldest lines are lost."""
 MAX_CHUNK_LINES = 512
 """Most waiting lines that are written at once."""
 
@@ -60,13 +60,14 @@ _NOT_RECORDED = (Progress, RankStatus, Recent, Gauges, Logs, Steps, CaughtUp)
 class LineFile:
     """A file of lines that is only appended to. What cannot be written waits, and is written before what comes after it."""
 
-    def __init__(self, path: Path, *, is_synced: bool = False, max_waiting: int | None = None) -> None:
-        """is_synced: what was written is on disk; max_waiting: of more lines the oldest are lost. Raises: OSError."""
+    def __init__(self, path: Path, *, is_synced: bool = False, max_waiting_bytes: float = math.inf) -> None:
+        """is_synced: what was written is on disk; max_waiting_bytes: of more the oldest lines are lost. Raises: OSError."""
         self.path = path
         self.waiting: deque[bytes] = deque()
         self.num_lost = 0
         self._is_synced = is_synced
-        self._max_waiting = max_waiting
+        self._max_waiting_bytes = max_waiting_bytes
+        self._waiting_bytes = 0
         self._file: BinaryIO = path.open("ab+", buffering=0)
         os.fchmod(self._file.fileno(), 0o600)
         end = self._file.seek(0, os.SEEK_END)
@@ -78,8 +79,9 @@ class LineFile:
     def put(self, line: bytes) -> None:
         """Let `line` wait behind those that wait already."""
         self.waiting.append(line)
-        if self._max_waiting is not None and len(self.waiting) > self._max_waiting:
-            self.waiting.popleft()
+        self._waiting_bytes += len(line)
+        while self._waiting_bytes > self._max_waiting_bytes:
+            self._waiting_bytes -= len(self.waiting.popleft())
             self.num_lost += 1
 
     def flush(self) -> None:
@@ -88,8 +90,9 @@ class LineFile:
         while self.waiting:
             chunk = list(islice(self.waiting, count))
             self.write(b"".join(chunk))
-            for _ in chunk:
+            for line in chunk:
                 self.waiting.popleft()
+                self._waiting_bytes -= len(line)
             count = min(2 * count, MAX_CHUNK_LINES)
 
     def write(self, lines: bytes) -> None:
@@ -257,8 +260,8 @@ def _opened(folder: RunFolder) -> tuple[LineFile, LineFile, LineFile]:
     with contextlib.ExitStack() as files:
         try:
             journal = files.enter_context(contextlib.closing(LineFile(folder.journal, is_synced=True)))
-            metrics = files.enter_context(contextlib.closing(LineFile(folder.metrics, max_waiting=MAX_WAITING)))
-            samples = files.enter_context(contextlib.closing(LineFile(folder.samples, max_waiting=MAX_WAITING)))
+            metrics = files.enter_context(contextlib.closing(LineFile(folder.metrics, max_waiting_bytes=MAX_WAITING_BYTES)))
+            samples = files.enter_context(contextlib.closing(LineFile(folder.samples, max_waiting_bytes=MAX_WAITING_BYTES)))
         except OSError as error:
             raise StorageError(f"the record of the run cannot be opened: {_cause_and_remedy(error, folder)}") from None
         files.pop_all()
@@ -317,9 +320,11 @@ def read_overview(folder: RunFolder) -> RunState:
 
 def crash_of(folder: RunFolder, state: RunState) -> Phase | None:
     """What must be added to the record of a run whose hub died without a word; None for all others."""
-    if state.is_over or state.started_at == 0.0 or folder.is_live():
+    has_record = state != RunState()
+    if state.is_over or folder.is_live() or (has_record and state.started_at == 0.0):
         return None
-    reason = f"its hub is gone without a word; resume: plt-tui run --resume auto --name {folder.name}"
+    what = "its hub is gone without a word; resume" if has_record else "it has never begun; start it"
+    reason = f"{what}: plt-tui run --resume auto --name {folder.name}"
     return Phase(phase="failed", reason=reason, step=state.step)
 
 

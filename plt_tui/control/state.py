@@ -193,7 +193,7 @@ def apply(state: RunState, event: Event) -> RunState:
             return replace(state, last_sample=event)
         case Checkpoint():
             others = tuple(saved for saved in state.checkpoints if saved.step != event.step)
-            return replace(state, checkpoints=(*others, event))
+            return replace(state, checkpoints=(*others, event), known_step=max(state.known_step, event.step))
         case CheckpointFailed():
             text = f"step {event.step} not saved: {event.reason}"
             alert = Alert(time=event.time, topic="checkpoint", text=text, level="error")
@@ -262,7 +262,19 @@ def _after_start(state: RunState, event: Run) -> RunState:
     step = event.start_step
     edits = state.edits if event.edits is None else tuple(edits_from(event.edits))
     kept = _kept_until(state, step)
-    return replace(state, run=event, step=step, edits=edits, progress=None, end=None, recent=None, pace=Pace(), **kept)
+    known_step = max(state.known_step, step)  # a checkpoint that is chosen may be ahead of what is recorded
+    return replace(
+        state,
+        run=event,
+        step=step,
+        known_step=known_step,
+        edits=edits,
+        progress=None,
+        end=None,
+        recent=None,
+        pace=Pace(),
+        **kept,
+    )
 
 
 def _after_plan(state: RunState, plan: Plan) -> RunState:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from plt_tui.config.schema import ControlSection
-from plt_tui.protocol.events import Event, RankStatus, Step
+from plt_tui.protocol.events import CommandStatus, Event, RankStatus, Step
 
 CHECK_S = 1.0
 """Time between two checks."""
@@ -25,6 +25,8 @@ MEDIAN_STEPS = 10
 STEPS_KEPT = 100
 LIKE_A_START = ("rewinding", "ended")
 """What a main thread does in one piece: it reads a checkpoint, or hashes all weights."""
+EDITS = ("set", "undo", "rewind")
+"""After these a step can be another one: larger, or of a shape that `train.compile` compiles first."""
 
 STATES = {
     "T": "stopped by a signal",
@@ -94,6 +96,8 @@ class Watchdog:
             word.is_waiting, word.idle_s = event.waiting, event.idle_s
         elif isinstance(event, Step):
             self._step_ms.append(event.step_ms)
+        elif isinstance(event, CommandStatus) and event.status == "applied" and event.name in EDITS:
+            self._step_ms.clear()
 
     def left(self, rank: int) -> None:
         """A rank said its last word, or has ended."""

@@ -1,7 +1,8 @@
 """Events as lines of JSON: one object with its `kind`, the same on the link, in the record and on the socket.
 
 Knows no event by its meaning. Non-finite floats are written as the strings "nan", "inf" and "-inf", because JSON has no word
-for them. Invariant: `decode(encode(event)) == event`, and every float keeps its bits.
+for them, and half a surrogate pair (in a path that is no UTF-8) as its escape. Invariant: `decode(encode(event)) == event`, and
+every float keeps its bits.
 """
 
 from __future__ import annotations
@@ -50,7 +51,8 @@ def from_json(value: object) -> Event:
 
 def encode(event: Event) -> bytes:
     """The event as one line of JSON without the newline."""
-    return json.dumps(to_json(event), ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+    text = json.dumps(to_json(event), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return text.encode(errors="backslashreplace")
 
 
 def decode(line: bytes | str) -> Event:

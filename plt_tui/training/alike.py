@@ -46,5 +46,7 @@ def bit_sum(tensors: Iterable[Tensor]) -> int:
 def _integers(tensor: Tensor) -> tuple[Tensor, Tensor]:
     """The bytes of `tensor` as int64, which add up at the speed of the memory, and those that are left."""
     content = tensor.detach().reshape(-1).view(torch.uint8)
+    if content.storage_offset() % 8:  # a piece of a larger tensor, which int64 cannot be read from
+        content = content.clone()
     whole = content.numel() // 8 * 8
     return content[:whole].view(torch.int64), content[whole:]

@@ -19,14 +19,14 @@ import os
 import secrets
 import shutil
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import load_file
 from torch import Tensor
 
 from plt_tui import __version__, failpoints
@@ -48,9 +48,12 @@ from plt_tui.protocol.manifest import (
 from plt_tui.protocol.manifest import folder_name as folder_name  # whoever writes or finds checkpoints needs both
 from plt_tui.protocol.manifest import step_of as step_of
 from plt_tui.weights.digest import weights_sha256
+from plt_tui.weights.stream import pieces
 
 _UNFINISHED = ".tmp-"
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
+_NO_SUCH_THING = (errno.EINVAL, errno.ENOTSUP)
+"""What a file system says that cannot sync a folder at all: some network ones, some in user space."""
 _HINTS: Mapping[int | None, str] = {
     errno.ENOSPC: "free some space there",
     errno.EDQUOT: "free some space of your quota",
@@ -125,7 +128,7 @@ def give_name(folder: Path, name: str) -> Manifest:
     temporary = folder / f"{_UNFINISHED}{secrets.token_hex(4)}"
     try:
         with _refusals_of(folder / MANIFEST, "not named"):
-            _write_file(temporary, to_json(manifest), f"name.{MANIFEST}")
+            _write_file(temporary, [to_json(manifest)], f"name.{MANIFEST}")
             if manifest_at(temporary) != manifest:
                 raise StorageError(
                     f"{folder / MANIFEST}: not named: the disk does not give back what is written; {_HINTS[errno.EIO]}"
@@ -251,15 +254,15 @@ def clear_leftovers(root: Path) -> None:
 
 
 def _write_files(temporary: Path, final: Path, snapshot: Snapshot) -> Manifest:
-    contents: Mapping[str, Callable[[], bytes]] = {  # made one by one: each is a second copy in memory
-        MODEL: lambda: save(dict(snapshot.model)),
-        OPTIMIZER: lambda: save(dict(snapshot.optimizer)),
-        STATE: lambda: json.dumps(snapshot.state, indent=1).encode(),
+    contents: Mapping[str, Iterable[bytes | memoryview]] = {
+        MODEL: pieces(snapshot.model),
+        OPTIMIZER: pieces(snapshot.optimizer),
+        STATE: [json.dumps(snapshot.state, indent=1).encode()],
     }
     files = {}
     for name, content in contents.items():
         with _refusals_of(final / name):
-            files[name] = _write_file(temporary / name, content(), f"save.{name}")
+            files[name] = _write_file(temporary / name, content, f"save.{name}")
     manifest = Manifest(
         format=FORMAT,
         step=snapshot.step,
@@ -271,7 +274,7 @@ def _write_files(temporary: Path, final: Path, snapshot: Snapshot) -> Manifest:
         torch=str(torch.__version__),
     )
     with _refusals_of(final / MANIFEST):
-        _write_file(temporary / MANIFEST, to_json(manifest), f"save.{MANIFEST}")
+        _write_file(temporary / MANIFEST, [to_json(manifest)], f"save.{MANIFEST}")
     return manifest
 
 
@@ -326,22 +329,25 @@ def _remove(path: Path) -> None:
             path.unlink()
 
 
-def _write_file(path: Path, content: bytes, point: str) -> dict[str, Any]:
+def _write_file(path: Path, content: Iterable[bytes | memoryview], point: str) -> dict[str, Any]:
     """Write and sync a new file. When that fails it is never tried again with the same file: a second sync tells nothing."""
-    digest = hashlib.sha256()
+    digest, size = hashlib.sha256(), 0
     with path.open("xb") as file:
         failpoints.reach(point, "opened")
-        for start in range(0, len(content), CHUNK_BYTES):
-            chunk = memoryview(content)[start : start + CHUNK_BYTES]
-            digest.update(chunk)
-            file.write(chunk)
+        for piece in content:
+            size += len(piece)
+            for start in range(0, len(piece), CHUNK_BYTES):
+                chunk = memoryview(piece)[start : start + CHUNK_BYTES]
+                digest.update(chunk)
+                file.write(chunk)
         file.flush()
         failpoints.reach(point, "written")
         os.fsync(file.fileno())
         failpoints.reach(point, "synced")
         if hasattr(os, "posix_fadvise"):  # who reads it back shall ask the disk, not this memory
-            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-    return {"bytes": len(content), "sha256": digest.hexdigest()}
+            with contextlib.suppress(OSError):
+                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    return {"bytes": size, "sha256": digest.hexdigest()}
 
 
 def _make_folder(root: Path) -> None:
@@ -352,9 +358,13 @@ def _make_folder(root: Path) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
+    """Make the names in `folder` survive a power cut; where nobody can ask for that, they are as safe as they get."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _NO_SUCH_THING:
+            raise
     finally:
         os.close(descriptor)
 

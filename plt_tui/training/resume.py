@@ -26,6 +26,8 @@ class Resumed:
 
     folder: Path | None
     inexact_because: tuple[str, ...] = ()
+    passed_over: tuple[str, ...] = ()
+    """Names of the checkpoints that "auto" found and set aside: damaged, or of steps that the record does not hold. Rank 0."""
 
     def own_folder(self, root: Path) -> Path | None:
         """The folder, if it is one of the run's own checkpoints under `root` and not another run's."""
@@ -41,16 +43,18 @@ def resume(trainer: Trainer, wish: str, root: Path, known_step: int = 0) -> Resu
     Raises: StorageError, UsageError or DataError when a chosen checkpoint is damaged or does not fit.
     """
     ranks = trainer.ranks
+    found = checkpoint.find(root) if ranks.is_first and wish == "auto" else []
     chosen = ranks.alone(lambda: choose(wish, root, known_step))
     step = ranks.broadcast_int(step_of(chosen) if chosen is not None else -1)
     folder = Path(wish) if wish not in ("auto", "never") else root / folder_name(step) if step >= 0 else None
+    passed_over = tuple(path.name for path in found if not path.exists())
     if folder is None:
         trainer.init_weights()
-        return Resumed(folder=None)
+        return Resumed(folder=None, passed_over=passed_over)
     reasons = trainer.load_checkpoint(folder)
     if _own(folder, root) is None:
         trainer.began_at = trainer.step
-    return Resumed(folder=folder, inexact_because=tuple(reasons))
+    return Resumed(folder=folder, inexact_because=tuple(reasons), passed_over=passed_over)
 
 
 def choose(wish: str, root: Path, known_step: int = 0) -> Path | None:

@@ -23,7 +23,7 @@ from plt_tui.training.alike import require_alike
 from plt_tui.training.past import Past
 from plt_tui.training.ranks import BEAT_S
 from plt_tui.training.saver import Outcome, Report, Saver
-from plt_tui.training.sentry import Sentry
+from plt_tui.training.sentry import Sentry, Verdict
 from plt_tui.training.speaker import Speaker
 from plt_tui.training.status import StatusReporter, step_said
 from plt_tui.training.steering import Steering
@@ -154,10 +154,17 @@ class Session:
         self._tell_step(loss, sums, hyper.lr, time.perf_counter() - started)
         step = trainer.step
         if verdict is not None:
-            sentry.follow(verdict, was_left_out=is_left_out)
+            self._follow(verdict, was_left_out=is_left_out)
         self._act(commands)
         if trainer.step == step < trainer.target_step and (self._stop is None or _saves(self._stop)):
             self._do_what_is_due()
+
+    def _follow(self, verdict: Verdict, *, was_left_out: bool) -> None:
+        """Do what the guard decided about the step that was just completed."""
+        if verdict.act.name == "rewind":
+            self._status.say("rewinding", self._trainer.step)
+        self._sentry.follow(verdict, was_left_out=was_left_out)
+        self._status.say("training", self._trainer.step)
 
     def _settle(self, pending: PendingAgreement) -> tuple[float, list[Command]]:
         """The loss of the global batch, and the commands of this boundary."""
@@ -219,8 +226,8 @@ class Session:
         trainer = self._trainer
         self._evaluated_step = self._sampled_step = trainer.step
         self._tell_recent()
-        if trainer.ranks.is_first and trainer.step and self._saver.is_empty:  # no save is in flight: going back waited for it
-            self._saver.save(trainer.step, trainer.snapshot)
+        if trainer.step and trainer.ranks.broadcast_int(self._saver.is_empty):
+            self._save()
 
     def _tell_recent(self) -> None:
         past = self._past

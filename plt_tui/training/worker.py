@@ -31,12 +31,16 @@ from plt_tui.protocol.text import safe_line, safe_text
 from plt_tui.training.status import StatusReporter
 
 if TYPE_CHECKING:
+    from plt_tui.config.schema import RunConfig
     from plt_tui.data.tokenizer import Tokenizer
     from plt_tui.model.peak import Peak
     from plt_tui.training.resume import Resumed
     from plt_tui.training.trainer import Trainer
 
 log = logging.getLogger("plt_tui")
+
+PATIENT_S = 30 * 86400.0
+"""Longer than anybody stops a run for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,7 +130,7 @@ def _build(spec: RankSpec, link: RankEnd, status: StatusReporter, body: Callable
     status.say("meeting the other ranks")
     try:
         place = (spec.rank, spec.world_size, spec.device, Path(spec.meeting_file))
-        with joined(*place, timeout_s=config.parallel.timeout_s, pulse=status.pulse) as ranks:
+        with joined(*place, timeout_s=_patience_s(config), pulse=status.pulse) as ranks:
             status.say("building the model")
             failpoints.reach("rank", spec.rank, "building")
             with _without_collections():  # DDP imports the compiler
@@ -145,6 +149,11 @@ def _build(spec: RankSpec, link: RankEnd, status: StatusReporter, body: Callable
             link.send(body(ready))
     finally:
         Path(spec.meeting_file).unlink(missing_ok=True)
+
+
+def _patience_s(config: RunConfig) -> float:
+    """How long this rank waits for another: where the hub looks for hangs, as long as somebody may stop the run (Ctrl-Z)."""
+    return PATIENT_S if config.control.hang_s else config.parallel.timeout_s
 
 
 @contextlib.contextmanager
@@ -201,12 +210,17 @@ def _describe(trainer: Trainer, spec: RankSpec) -> None:
 
 def _tell_resumed(resumed: Resumed, link: RankEnd) -> None:
     """Say where the session starts and whether its bits will be those of a run that never stopped. Rank 0."""
-    if resumed.folder is None:
+    began = f"resumed from {resumed.folder.name}" if resumed.folder is not None else "began anew"
+    notes = []
+    if resumed.inexact_because:
+        notes.append(f"not to the same bits: {'; '.join(resumed.inexact_because)}")
+    if resumed.passed_over:
+        notes.append(f"set aside, as damaged or of steps that the record does not hold: {', '.join(resumed.passed_over)}")
+    if not notes:
+        if resumed.folder is not None:
+            log.info("%s, to the same bits", began)
         return
-    if not resumed.inexact_because:
-        log.info("resumed from %s, to the same bits", resumed.folder.name)
-        return
-    text = f"resumed from {resumed.folder.name}, not to the same bits: {'; '.join(resumed.inexact_because)}"
+    text = f"{began}, {'; '.join(notes)}"
     log.warning("%s", safe_line(text))
     link.send(Alert(time=time.time(), topic="resume", text=safe_line(text), level="info"))
 

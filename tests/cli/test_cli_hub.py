@@ -13,12 +13,12 @@ from pathlib import Path
 import psutil
 import pytest
 
-from plt_tui.cli.hub import start_process, wait_for_socket
+from plt_tui.cli.hub import ignore_stops, start_process, wait_for_socket
 from plt_tui.config.load import to_toml
 from plt_tui.config.schema import ParallelSection, RunConfig
 from plt_tui.control.folder import RunFolder
 from plt_tui.control.record import read_journal, read_overview
-from plt_tui.errors import PltTuiError, RunInUse, UsageError
+from plt_tui.errors import STOP_EXIT_CODES, PltTuiError, RunInUse, UsageError
 from plt_tui.protocol.commands import new_command
 from plt_tui.protocol.events import End
 from plt_tui.views.client import HubClient, run_command
@@ -118,6 +118,25 @@ def test_a_killed_hub_takes_its_ranks_along_and_the_run_can_go_on(folder: RunFol
     folder.create(CONFIG)
     assert start("trains").wait(DEADLINE_S) == 0
     assert end_of(folder).phase == "finished"
+
+
+def test_stops_behind_the_end_of_a_run_are_ignored_for_good() -> None:
+    """The event loop's end does not give them back to the system, which would end a finished run with another exit code."""
+
+    async def session() -> None:
+        for number in STOP_EXIT_CODES:
+            asyncio.get_running_loop().add_signal_handler(number, pytest.fail, "nobody listens any more")
+        ignore_stops()
+
+    before = {number: signal.getsignal(number) for number in STOP_EXIT_CODES}
+    try:
+        asyncio.run(session())
+        assert {signal.getsignal(number) for number in STOP_EXIT_CODES} == {signal.SIG_IGN}
+        for number in STOP_EXIT_CODES:
+            os.kill(os.getpid(), number)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def test_a_client_steers_through_the_socket(folder: RunFolder, start: Start) -> None:

@@ -321,6 +321,16 @@ def hangs_after_done(spec: RankSpec, link: RankEnd) -> int:
         time.sleep(1.0)
 
 
+def fails_after_done(spec: RankSpec, link: RankEnd) -> int:
+    """Reach the target and say so; then rank 0 cannot leave its group, and rank 1 crashes in a library's shutdown."""
+    _play(spec, link, TARGET)
+    if spec.rank == 0:
+        _fail(spec, link, "the group cannot be left")
+    link.close()
+    os.kill(os.getpid(), signal.SIGKILL)
+    return 0
+
+
 def speaks_in_escapes(spec: RankSpec, link: RankEnd) -> int:
     """Write a sample that a terminal would act on, train on, and answer with an escape too."""
     if spec.rank != 0:

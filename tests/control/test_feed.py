@@ -286,6 +286,21 @@ def test_log_lines_beyond_the_ring_are_counted(monkeypatch: pytest.MonkeyPatch) 
     assert reader.dropped == 13
 
 
+def test_long_log_lines_do_not_fill_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The ring is bounded in characters too: 20 000 of the longest lines would be half a gigabyte; what went is counted."""
+    monkeypatch.setattr(feed_module, "LOG_CHARS", 1000)
+    feed = Feed()
+    for number in range(100):
+        feed.publish(logs(f"{number:0400}", "short"))
+    reader = Reader(feed)
+    reader.look()
+    assert [int(line) for line in reader.lines if line != "short"] == [98, 99]
+    assert len(reader.lines) + reader.dropped == 200
+    feed.publish(logs("x" * 2000))
+    reader.look()
+    assert (feed.log_tail(5), len(reader.lines) + reader.dropped) == ([], 201)
+
+
 def test_lines_left_out_before_the_feed_are_told_once_to_everybody() -> None:
     """What the tail of a flooding rank has left out is part of what a reader was not shown."""
     feed = Feed()

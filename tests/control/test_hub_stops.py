@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 import time
 
@@ -15,8 +16,9 @@ from plt_tui.control import restart as restart_module
 from plt_tui.control.folder import RunFolder
 from plt_tui.errors import STOP_EXIT_CODES, UsageError
 from plt_tui.protocol.commands import new_command
-from plt_tui.protocol.events import Run
+from plt_tui.protocol.events import Alert, Run
 from tests.control.hubs import (
+    asked,
     end_of,
     finish,
     is_training,
@@ -242,6 +244,36 @@ def test_a_rank_that_hangs_after_its_last_word_does_not_keep_the_run(
     assert finish(hub) == 0
     end = end_of(hub)
     assert (end.phase, end.step, end.weights_sha256) == ("finished", 12, "sha of 12")
+
+
+def test_a_stop_that_a_rank_failed_says_what_is_saved(hub_folder: RunFolder) -> None:
+    """The exit code promises a checkpoint, or a sentence."""
+    hub = new_hub(hub_folder, "crashes_as_it_leaves")
+
+    async def scenario() -> None:
+        async with running(hub) as session:
+            await until(is_training(hub))
+            await asked(hub, "checkpoint")
+            hub.stop_by_signal(signal.SIGTERM)
+            assert await session == 143
+
+    play(scenario())
+    assert re.fullmatch(
+        r"a rank failed while stopping: killed by SIGKILL; the newest checkpoint is checkpoints/step-\d{8}", end_of(hub).reason
+    )
+
+
+def test_what_fails_after_the_last_word_takes_nothing_back(hub_folder: RunFolder) -> None:
+    """All is saved, so the run is finished and nothing is started again; but it is told."""
+    hub = new_hub(hub_folder, "fails_after_done")
+    assert finish(hub) == 0
+    end = end_of(hub)
+    assert (end.phase, end.step, end.weights_sha256) == ("finished", 12, "sha of 12")
+    assert phases(hub) == ["starting", "running"]
+    assert {alert.text for alert in said(hub, Alert)} == {
+        "rank 0 was done, and then ended with exit code 1 and no message; nothing is lost, its log may say why",
+        "rank 1 was done, and then killed by SIGKILL; nothing is lost, its log may say why",
+    }
 
 
 def test_nothing_is_taken_after_the_end(hub_folder: RunFolder) -> None:

@@ -386,20 +386,43 @@ def test_a_piece_that_cannot_be_cut_off_is_cut_off_before_the_next_line(folder: 
 
 def test_of_too_many_steps_the_oldest_are_lost_and_counted(folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     """The memory is bounded; the journal is never given up; what was lost is said for good."""
-    monkeypatch.setattr(record_module, "MAX_WAITING", 100)
+    steps = [replace(step(number), loss=1.0) for number in range(1001, 1302)]  # all lines are as long as each other
+    line = encode(replace(steps[0], seq=10_000)) + b"\n"
+    monkeypatch.setattr(record_module, "MAX_WAITING_BYTES", 101 * len(line) - 1)
     errors: list[str] = []
-    with recorder(folder, errors) as opened:
+    with recorder(folder, errors, last_seq=10_000) as opened:
         disks = fill(opened, "journal", "metrics")
-        for number in range(1, 301):
-            opened.record(step(number))
-            opened.record(note(str(number)))
+        for event in steps[:300]:
+            opened.record(event)
+            opened.record(note(str(event.step)))
         assert errors[-1].startswith("156 lines lost, 356 lines of the record in memory only: No space left on device; ")
         for disk in disks:
             disk.room = 1 << 20
-        opened.record(step(301))
+        opened.record(steps[300])
         assert errors[-1] == "201 lines of steps and samples lost while nothing could be written"
+        assert len(opened._metrics.waiting) == 0
+        disks[1].room = 0
+        for event in steps[:100]:
+            opened.record(event)
+        assert len(opened._metrics.waiting) == 100  # what was written has made room
+        disks[1].room = 1 << 20
     assert len(read_journal(folder)) == 300
-    assert list(read_feed(folder).history.columns["step"]) == list(range(202, 302))
+    assert list(read_feed(folder).history.columns["step"]) == list(range(1001, 1101))
+
+
+def test_samples_that_wait_for_a_disk_do_not_fill_the_memory(folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bound is in bytes: a model may write a megabyte at a time."""
+    monkeypatch.setattr(record_module, "MAX_WAITING_BYTES", 1 << 20)
+    with recorder(folder) as opened:
+        (disk,) = fill(opened, "samples")
+        for number in range(40):
+            opened.record(Sample(step=number, prompt="", text="x" * 100_000))
+        waiting = opened._samples.waiting
+        assert (len(waiting), opened._samples.num_lost) == (10, 30)
+        assert sum(map(len, waiting)) <= 1 << 20
+        disk.room = 2 << 20
+    read = [json.loads(line)["step"] for line in folder.samples.read_text().splitlines()]
+    assert read == list(range(30, 40))
 
 
 def test_a_record_that_cannot_be_completed_is_said_at_the_end(folder: RunFolder, caplog: pytest.LogCaptureFixture) -> None:
@@ -605,6 +628,8 @@ def test_a_run_without_a_record_is_empty(folder: RunFolder) -> None:
     """A folder that was made and never trained in reads as nothing."""
     assert read_journal(folder) == []
     assert read_feed(folder).last_seq == 0
+    overview = read_overview(folder)
+    assert (overview.phase, overview.reason.partition(";")[0]) == ("failed", "it has never begun")
 
 
 def test_a_line_file_appends_what_it_is_given(tmp_path: Path) -> None:

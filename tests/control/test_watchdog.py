@@ -12,7 +12,7 @@ import pytest
 
 from plt_tui.config.schema import ControlSection
 from plt_tui.control.watchdog import Watchdog, Word, judge, message, process_state
-from plt_tui.protocol.events import Progress, RankStatus, Step
+from plt_tui.protocol.events import CommandStatus, Progress, RankStatus, Step
 
 LIMIT_S = 60.0
 
@@ -129,6 +129,18 @@ def test_the_limit_is_learned_from_the_steps(step_times: list[float], doing: str
     for milliseconds in step_times:
         watchdog.heard(0, step(milliseconds))
     assert still_for(watchdog, 700, doing=doing) == found_s
+
+
+@pytest.mark.parametrize("verb", ["set", "undo", "rewind"])
+def test_after_an_edit_the_limit_is_learned_anew(verb: str) -> None:
+    """The next step may have another shape, which `train.compile` compiles first, or a larger batch than any before."""
+    watchdog = Watchdog(ControlSection())
+    watchdog.begin(2, 0.0)
+    watchdog.heard(0, step(20.0))
+    watchdog.heard(0, CommandStatus(id="a", name=verb, args={}, actor="ana", status="applied", step=7))
+    assert still_for(watchdog, 400) is None
+    watchdog.heard(0, step(20.0))
+    assert still_for(watchdog, 100, start=400.0) == 61
 
 
 def test_time_that_the_hub_lost_is_nobodys_fault() -> None:

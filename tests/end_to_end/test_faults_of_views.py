@@ -87,7 +87,7 @@ def stopped(pid: int) -> Iterator[None]:
         os.kill(pid, signal.SIGCONT)
 
 
-@pytest.mark.parametrize(("number", "exit_code"), [(signal.SIGTERM, 143), (signal.SIGKILL, -9)])
+@pytest.mark.parametrize(("number", "exit_code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGKILL, -9)])
 def test_a_view_that_is_ended_by_a_signal(run: RunFolder, number: signal.Signals, exit_code: int) -> None:
     """The run trains on; the terminal is as it was before, where the view could still see to it."""
     with attached(run) as terminal:
@@ -297,6 +297,26 @@ def test_a_console_whose_reader_does_not_read(tmp_path: Path) -> None:
     finally:
         os.close(reader)
         os.close(writer)
+
+
+def test_a_run_that_is_over_can_be_ended_whatever_its_reader_does(tmp_path: Path) -> None:
+    """Stdout is a full pipe: the last lines wait for the reader until a signal comes; the exit code is the record's."""
+    reader, writer = os.pipe()
+    fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)
+    sets = options("train.steps=40", "parallel.ranks=1", "parallel.threads=1")
+    words = [*PLT_TUI, "run", "--json", "--name", "over", *sets]
+    with subprocess.Popen(words, cwd=tmp_path, env=environment(), stdout=writer, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            journal = RunFolder(tmp_path / "runs" / "over").journal
+            wait_until(lambda: journal.exists() and '"kind":"end"' in journal.read_text(), DEADLINE_S)
+            process.terminate()
+            assert process.wait(15) == show(tmp_path, "over")["exit_code"] == 0
+            assert process.stderr is not None
+            assert process.stderr.read() == ""
+        finally:
+            process.kill()
+            os.close(reader)
+            os.close(writer)
 
 
 def test_a_console_without_stdout(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plt_tui.protocol.events import STEP_COLUMNS, Event, Phase, Run, Step, Steps
+from plt_tui.protocol.events import STEP_COLUMNS, Checkpoint, Event, Phase, Run, Step, Steps
 from plt_tui.protocol.framing import decode, decode_lines, encode, from_json, to_json
 
 KINDS = sorted({cls.__name__: cls for cls in Event.__subclasses__()}.values(), key=lambda cls: cls.kind)
@@ -89,6 +89,13 @@ def test_non_finite_floats_are_words(value: float) -> None:
     step = Step(step=1, loss=value, lr=0.1, grad_norm=value, tokens=1, tokens_per_s=1.0, step_ms=1.0)
     assert json.loads(encode(step))["loss"] == repr(value)
     assert repr(decode(encode(step))) == repr(step)
+
+
+def test_half_a_surrogate_pair_keeps_its_bits() -> None:
+    """As in the path of a file whose name is no UTF-8: whatever names it is said, and costs nobody the event."""
+    event = Checkpoint(step=1, path="/disk/caf\udce9/step-00000001", bytes=1, weights_sha256="")
+    line = encode(event)
+    assert decode(line) == decode(line.decode()) == event
 
 
 def test_fields_of_a_later_version_are_dropped() -> None:

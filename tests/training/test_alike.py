@@ -30,6 +30,13 @@ def test_one_flipped_bit_changes_the_sum(dtype: torch.dtype, data: st.DataObject
     assert bit_sum(tensors) == before
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_piece_of_a_larger_tensor_counts_like_a_copy_of_it(dtype: torch.dtype) -> None:
+    """A plug-in's parameters may be pieces of one flat tensor, and begin anywhere in it."""
+    flat = torch.randn(40).to(dtype)
+    assert bit_sum([flat[1:30]]) == bit_sum([flat[1:30].clone()])
+
+
 def test_the_sum_fits_in_a_float() -> None:
     """It travels as float64 and must arrive as it was."""
     for bits in (-1, 2**63 - 1, -(2**63), 1 << 62):

@@ -6,6 +6,7 @@ import errno
 import os
 import random
 import shutil
+import stat
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -300,6 +301,33 @@ def test_what_is_read_back_comes_from_the_disk_and_before_the_name(root: Path, m
     per_file = ["opened", "written", "synced", "forget"]
     assert order == ["save.folder-made", *per_file * 4, "save.folder-synced", "compare", *order[-3:]]
     assert order[-3:] == ["save.read-back", "save.renamed", "save.root-synced"]
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOTSUP])
+def test_a_file_system_that_cannot_sync_a_folder_or_take_a_hint_can_be_saved_to(
+    number: int, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some network and FUSE mounts; their files are synced all the same, and a file that cannot be is no checkpoint."""
+    fsync = os.fsync
+
+    def refuse(descriptor: int, *_: int) -> None:
+        if not no_file and not stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            return fsync(descriptor)
+        raise OSError(number, os.strerror(number))
+
+    no_file = False
+    monkeypatch.setattr(os, "fsync", refuse)
+    monkeypatch.setattr(os, "posix_fadvise", lambda *_: fail(number)(), raising=False)
+    monkeypatch.setattr(os, "POSIX_FADV_DONTNEED", 4, raising=False)
+    for scene in SCENES:
+        SCENES[scene](shutil.copytree(root, root.with_name(scene)), print)
+        assert steps(root.with_name(scene)) == DONE[scene]
+    no_file = True
+    saver = saver_of(root)
+    saver.save(4, lambda: snapshot(4))
+    saver.wait()
+    assert os.strerror(number) in saver.failure
+    assert steps(root) == [3, 2, 1]
 
 
 def full_until(patch: pytest.MonkeyPatch, gone: Path, number: int = errno.ENOSPC) -> None:

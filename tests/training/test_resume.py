@@ -45,6 +45,17 @@ def test_a_damaged_newest_is_set_aside(dataset: Dataset, root: Path) -> None:
     assert len(list(root.glob("step-00000003.aside-*"))) == 1
 
 
+@pytest.mark.parametrize(("known_step", "step", "kept"), [(2, 2, [2, 1]), (3, 3, [3, 2, 1]), (0, 3, [3, 2, 1])])
+def test_of_steps_that_the_record_does_not_hold_auto_takes_none(
+    dataset: Dataset, root: Path, known_step: int, step: int, kept: list[int]
+) -> None:
+    """It would have a gap; but where it holds none at all, it was lost, and a gap is better than to begin anew."""
+    trainer = Trainer(tiny(), dataset=dataset)
+    resumed = resume(trainer, "auto", root, known_step)
+    assert (trainer.step, left(root)) == (step, kept)
+    assert resumed.passed_over == tuple(f"step-{passed:08d}" for passed in (1, 2, 3) if passed not in kept)
+
+
 def test_a_chosen_older_one_leaves_its_future_behind(dataset: Dataset, root: Path) -> None:
     """Later checkpoints of the run are set aside; the chosen one is its own."""
     trainer = Trainer(tiny(), dataset=dataset)

@@ -10,7 +10,7 @@ import pytest
 from plt_tui.config.edits import Edit
 from plt_tui.data.prepare import Dataset
 from plt_tui.errors import NonFiniteLoss
-from plt_tui.protocol.events import Checkpoint, CheckpointFailed, CommandStatus, Spike, Step
+from plt_tui.protocol.events import Checkpoint, CheckpointFailed, CommandStatus, RankStatus, Spike, Step
 from plt_tui.training import checkpoint
 from tests.training.plays import Play, ask, computed_again, folded_edits, kept_steps, poison
 
@@ -98,6 +98,15 @@ def test_what_the_guard_does_about_spikes_replays(dataset: Dataset, tmp_path: Pa
     losses, again = computed_again(dataset, edits, play.trainer.step, *settings)
     assert losses == [kept[number].loss for number in sorted(kept)]
     assert again == weights
+
+
+def test_a_rewind_of_the_guard_is_told_as_one(dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may read a checkpoint for longer than a step may ever take: whoever looks for hangs must know."""
+    play = Play(dataset, tmp_path, {}, *RECENT, "guard.non_finite=rewind", "guard.back=2")
+    poison(play.trainer, 6, monkeypatch)
+    play.run()
+    told = [(status.doing, status.step) for status in play.link.of(RankStatus)]
+    assert told.index(("rewinding", 6)) < told.index(("training", 4))
 
 
 def test_going_around_the_same_place_again_leaves_more_out(

@@ -9,7 +9,7 @@ from plt_tui.errors import NonFiniteLoss, StorageError
 from plt_tui.protocol.commands import Command
 from plt_tui.protocol.events import Checkpoint, CommandStatus, Eval, Sample, Step
 from plt_tui.protocol.manifest import verify
-from plt_tui.training import checkpoint
+from plt_tui.training import checkpoint, session
 from tests.training.plays import Play, Script, ask, poison, steps_of
 
 
@@ -123,6 +123,16 @@ def test_a_run_whose_last_save_failed_is_no_success(dataset: Dataset, tmp_path: 
     play.root.write_text("a file where the checkpoints should be")
     with pytest.raises(StorageError, match="could not be saved"):
         play.run()
+
+
+def test_what_a_rewind_saves_is_compared_too(dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each rank goes back to its own copy in memory: a bit may have flipped in one of them."""
+    compared = []
+    monkeypatch.setattr(session, "require_alike", lambda ranks, weights, step: compared.append(step))
+    play = Play(dataset, tmp_path, {6: [ask("rewind", step=4)]}, "checkpoint.recent_every=2")
+    play.run()
+    assert [saved.step for saved in play.link.of(Checkpoint)] == [4, 12]
+    assert compared == [4, 12]
 
 
 def test_a_failed_step_does_not_take_along_the_save_of_a_good_one(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -14,7 +15,8 @@ from plt_tui.protocol.events import Event, Failed
 from plt_tui.protocol.link import RankEnd
 from plt_tui.protocol.rank import RankSpec
 from plt_tui.training import worker
-from plt_tui.training.worker import is_out_of_memory, run_rank
+from plt_tui.training.resume import Resumed
+from plt_tui.training.worker import _tell_resumed, is_out_of_memory, run_rank
 from tests.training.conftest import tiny
 
 
@@ -32,6 +34,36 @@ def _gpu() -> None:
 
 def _something_else() -> None:
     raise RuntimeError("a corpus about memory")
+
+
+@pytest.mark.parametrize(
+    ("resumed", "told"),
+    [
+        (Resumed(folder=None), []),
+        (Resumed(folder=Path("a/step-00000002")), []),
+        (
+            Resumed(folder=Path("a/step-00000002"), inexact_because=("threads 1 -> 2",)),
+            ["resumed from step-00000002, not to the same bits: threads 1 -> 2"],
+        ),
+        (
+            Resumed(folder=Path("a/step-00000002"), passed_over=("step-00000004", "step-00000003")),
+            [
+                "resumed from step-00000002, set aside, as damaged or of steps that the record does not hold: "
+                "step-00000004, step-00000003"
+            ],
+        ),
+        (
+            Resumed(folder=None, passed_over=("step-00000001",)),
+            ["began anew, set aside, as damaged or of steps that the record does not hold: step-00000001"],
+        ),
+    ],
+)
+def test_where_a_session_starts_is_told_where_it_is_no_matter_of_course(resumed: Resumed, told: list[str]) -> None:
+    """A checkpoint that is passed over, or other bits, are no secret of a rank's log."""
+    link = SimpleNamespace(said=[])
+    link.send = link.said.append
+    _tell_resumed(resumed, cast("RankEnd", link))
+    assert [alert.text for alert in link.said] == told
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ SILENCE_CHECK_S = 1.0
 
 
 class RunApp(App[LeaveChoice]):
-    """The UI of one run. Its result says why it was closed; None and `return_code` 143 or 129 when a signal closed it."""
+    """The UI of one run. Its result says why it was closed; None with a `return_code` of 128 + n when signal n closed it."""
 
     TITLE = "plt-tui"
     COMMANDS = App.COMMANDS | {RunCommands}

@@ -26,7 +26,7 @@ LEAVE_S, LOST_S = 3.0, 0.5
 input thread would read in a tight loop meanwhile."""
 EXIT_BY_SIGNAL = 128
 """A process ended by signal n reports 128 + n to its shell."""
-_ENDING = (signal.SIGTERM, signal.SIGHUP)
+_ENDING = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)  # this one not as a key: the terminal is raw
 _LEAVE = b"\x1b[?2004l\x1b[?7h\x1b[?1000l\x1b[?1003l\x1b[?1015l\x1b[?1006l\x1b[<u\x1b[?1049l\x1b[?25h\x1b[?1004l"
 """What Textual's driver writes to undo what it has switched on (xterm's control sequences, and kitty's keyboard protocol)."""
 

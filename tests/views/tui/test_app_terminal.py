@@ -122,7 +122,7 @@ def running(*, ignoring_hangup: bool = False) -> Iterator[tuple[subprocess.Popen
         terminal.close()
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGINT, 130)])
 def test_a_signal_restores_the_terminal_and_exits(number: int, code: int) -> None:
     """All that was switched on is switched off, and the exit code tells the signal."""
     with running() as (process, terminal):
