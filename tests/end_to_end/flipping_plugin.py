@@ -27,7 +27,7 @@ class Flipping(LanguageModel):
             armed = Path(os.environ["FLIP_WHEN"])
             if armed.exists():
                 armed.rename(armed.with_suffix(".fired"))
-                self.head.weight.data.view(torch.int32)[0, 0] ^= 1
+                self.head.weight.data.view(torch.int32)[0, 0] ^= 1 << 20  # the last bit could be rounded away again
         return self.head(self.embedding(ids))
 
 

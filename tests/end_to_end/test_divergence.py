@@ -14,7 +14,7 @@ SETS = ("model.arch=flipping", "train.steps=250", "checkpoint.every=25", "sample
 
 
 def test_a_flipped_bit_is_named_and_never_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The last bit of a weight flips on rank 1: the next save names it, and the run ends with the bits of a healthy one."""
+    """A bit of one weight flips on rank 1: the next save names it, and the run ends with the bits of a healthy one."""
     armed = tmp_path / "armed"
     monkeypatch.setenv("FLIP_WHEN", str(armed))
     extra = ("--plugin", str(PLUGIN))

@@ -1,7 +1,6 @@
 """Two real ranks over gloo: training, stopping, resuming, steering, failing; compared bit for bit with a run left alone."""
 
 import json
-import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -132,20 +131,6 @@ def test_a_learning_rate_edit_is_in_force_at_the_step_it_names(reference: list[d
     assert len(seen) == TARGET
 
 
-def test_a_killed_rank_comes_back_to_the_same_bits(reference: list[dict], folder: Path) -> None:
-    """Kill -9 of one rank: the run restarts by itself from its newest checkpoint and ends as if nothing had happened."""
-    process = start(folder, "hurt", STEPS, *SCHEDULE)
-    lines = read_until(process, at_step(130))
-    victim = next(rank["pid"] for rank in show(folder, "hurt")["ranks"] if rank["rank"] == 1)
-    os.kill(victim, signal.SIGKILL)
-    lines += finish(process)
-    assert losses(lines) == losses(reference)
-    assert end_of(lines)["weights_sha256"] == end_of(reference)["weights_sha256"]
-    journal = [json.loads(line) for line in (folder / "runs/hurt/journal.jsonl").read_text().splitlines()]
-    failures = [event for event in journal if event["kind"] == "failed"]
-    assert [(failure["rank"], failure["message"]) for failure in failures] == [(1, "killed by SIGKILL")]
-
-
 def test_three_ranks_resume_to_the_same_bits(folder: Path) -> None:
     """With three ranks the order of sums matters: DDP's buckets must lie as they did in the run that never stopped."""
     three = ("parallel.ranks=3", "train.steps=40", "checkpoint.every=15")
@@ -157,21 +142,6 @@ def test_three_ranks_resume_to_the_same_bits(folder: Path) -> None:
     after = train(folder, "three-stopped", *three)
     assert {**losses(before), **losses(after)} == losses(whole)
     assert end_of(after)["weights_sha256"] == end_of(whole)["weights_sha256"]
-
-
-def test_no_rank_outlives_its_hub(folder: Path) -> None:
-    """Kill -9 of the hub: its ranks are gone within 5 s, the lock is free, and the run is told to have crashed."""
-    process = start(folder, "orphaned", "train.steps=100000")
-    read_until(process, at_step(3))
-    pids = [rank["pid"] for rank in show(folder, "orphaned")["ranks"]]
-    process.kill()
-    finish(process, exit_code=-signal.SIGKILL)
-    wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids), deadline_s=5.0)
-    shown = show(folder, "orphaned")
-    assert shown["state"] == "failed"
-    assert "run --resume auto --name orphaned" in shown["reason"]
-    again = train(folder, "orphaned", "train.steps=5")
-    assert end_of(again)["step"] == 5
 
 
 def test_a_detached_run_is_found_stopped_and_left_whole(folder: Path) -> None:

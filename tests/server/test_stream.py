@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plt_tui.control.feed import LOG_LINES, Feed
+from plt_tui.control.feed import LOG_CHARS, Feed
 from plt_tui.protocol.events import (
     CaughtUp,
     Checkpoint,
@@ -61,7 +61,10 @@ def status(name: str, state: str, step: int) -> CommandStatus:
 def test_a_long_log_comes_in_pieces() -> None:
     """Every line once and in order, those that were lost counted once, and no event larger than a client takes."""
     hub = FakeHub()
-    lines = [[0.0, "rank 0", "INFO", f"{number} ".ljust(MAX_LINE_CHARS, "\U0001f389")] for number in range(LOG_LINES)]
+    lines = [
+        [0.0, "rank 0", "INFO", f"{number} ".ljust(MAX_LINE_CHARS, "\U0001f389")]
+        for number in range(LOG_CHARS // MAX_LINE_CHARS)
+    ]
     hub.feed.publish(Logs(lines=lines, dropped=7))
     said = Reader(hub.feed).read()
     assert all(isinstance(event, Logs) and len(encode(event)) < MAX_EVENT_BYTES // 2 for event in said)
