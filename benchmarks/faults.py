@@ -117,6 +117,8 @@ class Fault:
     """With one of these the run ends, to be started again by somebody else; with 0 at its target."""
     spoils: bool = False
     """The newest checkpoint may be unusable."""
+    steps_left: int = 0
+    """Only while the run has this many steps to go."""
 
 
 FAULTS: Mapping[str, Fault] = {
@@ -126,7 +128,8 @@ FAULTS: Mapping[str, Fault] = {
     "hub and ranks are killed": Fault(kill_all, exit_codes=KILLED),
     "the run is stopped by a signal": Fault(stop_run, exit_codes=STOPPED),
     "a checkpoint is damaged and a rank killed": Fault(damage_checkpoint, ends_ranks=True, spoils=True),
-    "the disk is full for 2 s": Fault(fill_disk),
+    # A run that cannot save its last step ends with exit code 5, as it must: there is nothing to survive then.
+    "the disk is full for 2 s": Fault(fill_disk, steps_left=1200),
     "a view stops reading and dies": Fault(hold_a_view),
 }
 

@@ -127,8 +127,9 @@ def _is_hurt(place: Workplace, victim: Victim, tallies: dict[str, Tally]) -> boo
 
     Raises: TimeoutError, RuntimeError when it is lost.
     """
-    kind = victim.chance.choice(list(FAULTS))
-    before = f"{victim.folder.name}: {kind} at step {newest_step(victim.folder)}"
+    step = newest_step(victim.folder)
+    kind = victim.chance.choice([name for name, fault in FAULTS.items() if step <= STEPS - fault.steps_left])
+    before = f"{victim.folder.name}: {kind} at step {step}"
     try:
         seconds = _hurt(place, victim, FAULTS[kind])
     except (TimeoutError, RuntimeError) as error:
