@@ -173,12 +173,12 @@ def _refuse_other_line(folder: RunFolder, root: Path, resume: str) -> None:
     """
     from plt_tui.control.record import read_journal
     from plt_tui.control.stretches import line_weights
-    from plt_tui.protocol.manifest import read_manifest
+    from plt_tui.protocol.manifest import own_checkpoint, read_manifest
 
     if resume in ("auto", "never") or not folder.exists or not folder.has_past(root):
         return
     manifest = read_manifest(Path(resume))
-    is_own = Path(resume).parent == root and Path(resume).name == f"step-{manifest.step:08d}"
+    is_own = own_checkpoint(Path(resume), root) is not None
     if not is_own and line_weights(read_journal(folder)).get(manifest.step) != manifest.weights_sha256:
         raise UsageError(
             f"--resume {resume}: not a state of the line that {folder.name} is on (it is of a branch, or of another run); "

@@ -70,6 +70,13 @@ def step_of(folder: Path) -> int:
     return int(match[1]) if match is not None and folder_name(int(match[1])) == folder.name else -1
 
 
+def own_checkpoint(folder: Path, root: Path) -> Path | None:
+    """`folder` as `root` calls it, however its path is written; None when it is none of its checkpoints, or was set aside."""
+    if step_of(folder) < 0 or folder.resolve().parent != root.resolve():
+        return None
+    return root / folder.name
+
+
 def to_json(manifest: Manifest) -> bytes:
     """The content of `manifest.json`, with a hash of its own."""
     fields = asdict(manifest)

@@ -39,14 +39,14 @@ from plt_tui.protocol.manifest import (
     OPTIMIZER,
     STATE,
     Manifest,
+    folder_name,
     manifest_at,
     read_manifest,
+    step_of,
     to_json,
     verify,
     verify_file,
 )
-from plt_tui.protocol.manifest import folder_name as folder_name  # whoever writes or finds checkpoints needs both
-from plt_tui.protocol.manifest import step_of as step_of
 from plt_tui.weights.digest import weights_sha256
 from plt_tui.weights.stream import pieces
 

@@ -12,6 +12,7 @@ from plt_tui.config.edits import skips_update
 from plt_tui.protocol.events import Checkpoint, Done, Event, Step
 from plt_tui.protocol.link import RankEnd
 from plt_tui.protocol.rank import RankSpec
+from plt_tui.training.status import step_said
 from plt_tui.training.worker import Ready, run_rank
 
 
@@ -44,8 +45,6 @@ def compute(ready: Ready) -> Done:
 
 def _next_step(ready: Ready) -> Step:
     """Train one step. All ranks; each gets the same numbers."""
-    from plt_tui.training.status import step_said  # loads torch, which a rank does in `run_rank`
-
     trainer = ready.trainer
     started = time.perf_counter()
     hyper = trainer.hyper(trainer.step + 1)

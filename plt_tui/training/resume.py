@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from plt_tui.errors import StorageError
-from plt_tui.protocol.manifest import folder_name, step_of, verify
+from plt_tui.protocol.manifest import folder_name, own_checkpoint, step_of, verify
 from plt_tui.protocol.text import safe_line
 from plt_tui.training import checkpoint
 from plt_tui.training.trainer import Trainer
@@ -31,7 +31,7 @@ class Resumed:
 
     def own_folder(self, root: Path) -> Path | None:
         """The folder, if it is one of the run's own checkpoints under `root` and not another run's."""
-        return _own(self.folder, root)
+        return own_checkpoint(self.folder, root) if self.folder is not None else None
 
 
 def resume(trainer: Trainer, wish: str, root: Path, known_step: int = 0) -> Resumed:
@@ -52,7 +52,7 @@ def resume(trainer: Trainer, wish: str, root: Path, known_step: int = 0) -> Resu
         trainer.init_weights()
         return Resumed(folder=None, passed_over=passed_over)
     reasons = trainer.load_checkpoint(folder)
-    if _own(folder, root) is None:
+    if own_checkpoint(folder, root) is None:
         trainer.began_at = trainer.step
     return Resumed(folder=folder, inexact_because=tuple(reasons), passed_over=passed_over)
 
@@ -66,17 +66,10 @@ def choose(wish: str, root: Path, known_step: int = 0) -> Path | None:
     """
     folder = _chosen(wish, root, known_step)
     checkpoint.clear_leftovers(root)
-    own = _own(folder, root)
+    own = own_checkpoint(folder, root) if folder is not None else None
     for path in checkpoint.set_aside(root, step_of(own) if own is not None else -1):
         log.warning("set aside: %s", safe_line(path.name))
     return folder
-
-
-def _own(folder: Path | None, root: Path) -> Path | None:
-    """As `root` calls it, if it is one of its checkpoints; one that was set aside is not."""
-    if folder is None or step_of(folder) < 0 or folder.resolve().parent != root.resolve():
-        return None
-    return root / folder.name
 
 
 def _chosen(wish: str, root: Path, known_step: int) -> Path | None:

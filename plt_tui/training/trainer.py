@@ -26,6 +26,7 @@ from plt_tui.model.base import LanguageModel
 from plt_tui.model.build import OURS, build_model
 from plt_tui.model.generate import generate
 from plt_tui.plugins import Plugins
+from plt_tui.protocol.manifest import folder_name
 from plt_tui.training import checkpoint
 from plt_tui.training.checkpoint import Snapshot, copy_tensors
 from plt_tui.training.clock import StepClock
@@ -325,7 +326,7 @@ class Trainer:
     def save_checkpoint(self, root: Path | str, name: str = "") -> Path:
         """Write a checkpoint under `root` and return its folder; all ranks, rank 0 writes. Raises: StorageError."""
         written = self.ranks.alone(lambda: checkpoint.write(Path(root), self.snapshot(name))[0])
-        return written if written is not None else Path(root) / checkpoint.folder_name(self.step)
+        return written if written is not None else Path(root) / folder_name(self.step)
 
     def load_checkpoint(self, folder: Path | str) -> list[str]:
         """Continue from the checkpoint in `folder`. Returns why the continuation is not exact, empty when it is.

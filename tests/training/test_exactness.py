@@ -14,6 +14,7 @@ import torch
 from plt_tui.config.schema import GuardSection
 from plt_tui.data.prepare import Dataset
 from plt_tui.protocol.events import Spike
+from plt_tui.protocol.manifest import folder_name
 from plt_tui.training import checkpoint
 from plt_tui.training import trainer as trainer_module
 from plt_tui.training.guard import Windows
@@ -46,7 +47,7 @@ def is_exact(dataset: Dataset, root: Path, sabotage: Callable[[], None] = lambda
     sabotage()
     resumed = Play(dataset, root / "resumed", {}, *SETTINGS, known_step=at)
     resumed.trainer.edits = folded_edits(stopped.link.said)
-    resumed.trainer.load_checkpoint(stopped.root / checkpoint.folder_name(at))
+    resumed.trainer.load_checkpoint(stopped.root / folder_name(at))
     return resumed.run().weights_sha256 == weights
 
 

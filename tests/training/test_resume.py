@@ -6,6 +6,7 @@ import pytest
 
 from plt_tui.data.prepare import Dataset
 from plt_tui.errors import StorageError
+from plt_tui.protocol.manifest import step_of
 from plt_tui.training import checkpoint
 from plt_tui.training.resume import resume
 from plt_tui.training.trainer import Trainer
@@ -24,7 +25,7 @@ def root(dataset: Dataset, tmp_path: Path) -> Path:
 
 def left(root: Path) -> list[int]:
     """Steps that could still be resumed."""
-    return [checkpoint.step_of(folder) for folder in checkpoint.find(root)]
+    return [step_of(folder) for folder in checkpoint.find(root)]
 
 
 @pytest.mark.parametrize(("wish", "step", "kept"), [("auto", 3, [3, 2, 1]), ("never", 0, [])])

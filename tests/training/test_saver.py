@@ -9,7 +9,7 @@ import torch
 
 from plt_tui.data.prepare import Dataset
 from plt_tui.protocol.events import Checkpoint, CheckpointFailed, Step
-from plt_tui.protocol.manifest import MANIFEST, MODEL, verify
+from plt_tui.protocol.manifest import MANIFEST, MODEL, step_of, verify
 from plt_tui.training import checkpoint
 from plt_tui.training.checkpoint import Snapshot
 from plt_tui.training.saver import Outcome, Saver
@@ -70,7 +70,7 @@ def test_only_the_newest_are_kept_and_all_named_ones(tmp_path: Path) -> None:
     desk = Desk(tmp_path, keep=2)
     for step, name in [(1, "first"), (2, ""), (3, ""), (4, "")]:
         desk.save(step, name)
-    assert [checkpoint.step_of(folder) for folder in checkpoint.find(tmp_path / "checkpoints")] == [4, 3, 1]
+    assert [step_of(folder) for folder in checkpoint.find(tmp_path / "checkpoints")] == [4, 3, 1]
 
 
 def test_a_save_that_fails_is_said_and_remembered(tmp_path: Path) -> None:
@@ -116,7 +116,7 @@ def test_weights_that_are_no_numbers_hide_no_good_checkpoint(tmp_path: Path, val
     bad = Snapshot(step=2, model={"v": torch.ones(3), "w": torch.tensor([1.0, value])}, optimizer={}, state={})
     desk.saver.save(2, lambda: bad)
     desk.saver.wait()
-    assert [checkpoint.step_of(folder) for folder in checkpoint.find(tmp_path / "checkpoints")] == [1]
+    assert [step_of(folder) for folder in checkpoint.find(tmp_path / "checkpoints")] == [1]
     assert not desk.saver.has(2)
     assert "step 2: weights are NaN or infinite" in desk.saver.failure
     assert "rewind" in desk.saver.failure

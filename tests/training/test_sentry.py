@@ -11,6 +11,7 @@ from plt_tui.config.edits import Edit
 from plt_tui.data.prepare import Dataset
 from plt_tui.errors import NonFiniteLoss
 from plt_tui.protocol.events import Checkpoint, CheckpointFailed, CommandStatus, RankStatus, Spike, Step
+from plt_tui.protocol.manifest import step_of
 from plt_tui.training import checkpoint
 from tests.training.plays import Play, ask, computed_again, folded_edits, kept_steps, poison
 
@@ -180,7 +181,7 @@ def test_weights_that_are_no_numbers_never_reach_the_disk(dataset: Dataset, tmp_
     assert [saved.step for saved in play.link.of(Checkpoint)] == [5]
     (failed,) = play.link.of(CheckpointFailed)
     assert (failed.step, "NaN or infinite" in failed.reason) == (6, True)
-    assert [checkpoint.step_of(path) for path in checkpoint.find(play.root)] == [5]
+    assert [step_of(path) for path in checkpoint.find(play.root)] == [5]
 
 
 def test_hibernation_ends_a_session_that_is_saved(dataset: Dataset, tmp_path: Path) -> None:

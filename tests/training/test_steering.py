@@ -12,6 +12,7 @@ from plt_tui.config.edits import Edit
 from plt_tui.data.prepare import Dataset
 from plt_tui.protocol.commands import Command
 from plt_tui.protocol.events import CommandStatus, Plan, Recent, Step
+from plt_tui.protocol.manifest import step_of
 from plt_tui.training import checkpoint
 from plt_tui.training.seeds import stream_seed
 from plt_tui.training.trainer import Trainer
@@ -91,7 +92,7 @@ def test_a_rewind_sets_later_checkpoints_aside(dataset: Dataset, tmp_path: Path)
     play.run()
     names = sorted(path.name.partition(".")[0] for path in play.root.iterdir())
     assert names == ["step-00000003", "step-00000006"]
-    assert [checkpoint.step_of(path) for path in checkpoint.find(play.root)] == [3]
+    assert [step_of(path) for path in checkpoint.find(play.root)] == [3]
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import torch
 from plt_tui.data.prepare import Dataset, prepare
 from plt_tui.errors import StorageError
 from plt_tui.protocol.events import Checkpoint, CommandStatus, Recent, Step
-from plt_tui.protocol.manifest import verify
+from plt_tui.protocol.manifest import step_of, verify
 from plt_tui.training import checkpoint
 from plt_tui.training.past import Past
 from plt_tui.training.ranks import joined
@@ -127,7 +127,7 @@ def test_a_rewind_in_memory_leaves_something_on_disk_to_start_from(dataset: Data
     script = {6: [ask("checkpoint")], 8: [ask("rewind", step=4), ask("stop", now=True)]}
     play = Play(dataset, tmp_path, script, "checkpoint.recent_every=2")
     play.run()
-    assert [checkpoint.step_of(folder) for folder in checkpoint.find(play.root)] == [4]
+    assert [step_of(folder) for folder in checkpoint.find(play.root)] == [4]
     assert steps_of(play.link.of(Checkpoint)) == [6, 4]
 
 
