@@ -30,7 +30,7 @@ from plt_tui.control.placement import Placement, placed
 from plt_tui.control.record import Recorder, read_feed
 from plt_tui.control.restart import GiveUp, decide, where
 from plt_tui.control.space import space_alert
-from plt_tui.control.summary import newest_saved, what_is_saved
+from plt_tui.control.summary import newest_saved
 from plt_tui.errors import EXIT_SIGINT, EXIT_SIGTERM, STOP_EXIT_CODES, PltTuiError, StorageError
 from plt_tui.protocol.commands import Command, check, new_command, status_of
 from plt_tui.protocol.events import (
@@ -203,7 +203,7 @@ class Hub:
             return
         self._stop_exit_code = exit_code
         if not self._attempt.is_training or self._is_hibernated:
-            self._end_by(command, exit_code, f"{reason} while no rank was training; {what_is_saved(self.feed.state)}")
+            self._end_by(command, exit_code, f"{reason} while no rank was training; {newest_saved(self.feed.state)}")
             return
         self._enter("stopping", reason)
         if within_grace:

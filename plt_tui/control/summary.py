@@ -81,12 +81,6 @@ def json_ready(value: Any) -> Any:
 
 
 def newest_saved(state: RunState) -> str:
-    """What is left of a run that could not save, for people."""
+    """What is left of a run that could not save, for people; not whether it is all: ranks may have been ahead of the record."""
     saved = state.checkpoints
     return f"the newest checkpoint is {saved[-1].path}" if saved else "there is no checkpoint"
-
-
-def what_is_saved(state: RunState) -> str:
-    """The same for a run without ranks, which has nothing to save: after a fault the steps since the last save are gone."""
-    is_all = state.step == (state.checkpoints[-1].step if state.checkpoints else 0)
-    return "there was nothing new to save" if is_all else newest_saved(state)

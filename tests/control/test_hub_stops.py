@@ -147,7 +147,7 @@ def test_a_stop_asked_before_training_ends_at_once(hub_folder: RunFolder) -> Non
 
     play(scenario())
     assert phases(hub) == ["starting"]
-    assert end_of(hub).reason == "stopped by ctl ana@box while no rank was training; there was nothing new to save"
+    assert end_of(hub).reason == "stopped by ctl ana@box while no rank was training; there is no checkpoint"
 
 
 def test_a_command_that_nobody_answered_is_refused_at_the_end(hub_folder: RunFolder) -> None:
