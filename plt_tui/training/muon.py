@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from torch import Tensor
 
 from plt_tui.model.groups import Matrix
@@ -85,6 +84,7 @@ class Muon:
         self._updates = torch.zeros(len(shares), size, dtype=agreed_dtype(ranks), device=ranks.device)
         self._batches = [list(batches_of(share, out)) for share, out in zip(shares, self._updates, strict=True)]
         self._own = ranks.rank if len(shares) > 1 else 0
+        self._ranks = ranks
 
     @torch.no_grad()
     def step(self) -> None:
@@ -96,7 +96,7 @@ class Muon:
         torch._foreach_lerp_(momenta, gradients, 1 - group["momentum"])
         self._orthogonalise_own(gradients, momenta, group["momentum"])
         if len(self._updates) > 1:
-            dist.all_gather(list(self._updates.unbind()), self._updates[self._own].clone())
+            self._ranks.gather(self._updates)
         torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])
         self._apply(parameters, group["lr"])
 

@@ -19,16 +19,21 @@ from typing import TypeVar
 
 import torch
 import torch.distributed as dist
+from torch import Tensor
 from torch._C._distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
 
 from plt_tui.config.schema import ParallelSection
 from plt_tui.errors import UsageError
 from plt_tui.training.board import Board, fresh_file
+from plt_tui.training.loans import Loans
 from plt_tui.training.pulse import Pulse
 
 BEAT_S = 0.5
 """Where ranks have to wait for one of them, or for a person, they meet this often, far below any time-out."""
+
+LET_GO_S = 1.0
+"""Longest wait for torch's threads when a process leaves its groups; they need microseconds of a core that is free."""
 
 ResultT = TypeVar("ResultT")
 
@@ -48,6 +53,8 @@ class Ranks:
     """True when somebody else made the main group, and will leave it."""
     pulse: Pulse = field(default_factory=Pulse)
     """Where this rank's main thread shows that it moves, or waits for the others."""
+    loans: Loans = field(default_factory=Loans)
+    """What the groups' threads may hold."""
 
     @property
     def is_first(self) -> bool:
@@ -59,6 +66,7 @@ class Ranks:
         if self.board is not None:
             return PendingSum(self.board.post(values).wait, self.pulse)
         vector = torch.tensor(values, dtype=torch.float64)
+        self.loans.add(vector)
         work = dist.all_reduce(vector, group=self.side, async_op=True) if self.side is not None else None
 
         def settle() -> list[float]:
@@ -80,9 +88,16 @@ class Ranks:
         buffer = torch.zeros(size, dtype=torch.uint8)
         if self.is_first:
             buffer = torch.frombuffer(bytearray(content), dtype=torch.uint8)
+        self.loans.add(buffer)
         with self.pulse.waiting():
             dist.broadcast(buffer, group_src=0, group=self.side)
         return bytes(buffer.numpy())
+
+    def gather(self, rows: Tensor) -> None:
+        """Fill `rows` (world_size, N) with each rank's own row; all ranks, over the main group."""
+        all_rows, own = list(rows.unbind()), rows[self.rank].clone()
+        self.loans.add(*all_rows, own)
+        dist.all_gather(all_rows, own)
 
     def broadcast_int(self, value: int) -> int:
         """`value` of rank 0 on every rank."""
@@ -184,14 +199,16 @@ def from_environment(parallel: ParallelSection) -> Ranks:
 
 
 def leave(ranks: Ranks) -> None:
-    """Leave the process groups that `ranks` stands for; nothing to do for a process alone."""
+    """Leave the process groups that `ranks` stands for; nothing to do for a process alone. In the thread that joined them."""
     if ranks.side is not None:
         dist.destroy_process_group(ranks.side if ranks.is_guest else None)
+        ranks.loans.settle(LET_GO_S)
 
 
 def _meet(alone: Ranks, timeout_s: float, *, init_method: str | None = None, store: Store | None = None) -> Ranks:
     """`alone`, with the groups of all ranks."""
     on_gpu = alone.device.type == "cuda"
+    alone.loans.add_contexts()
     dist.init_process_group(
         "nccl" if on_gpu else "gloo",
         init_method=init_method,

@@ -3,22 +3,24 @@
 import json
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from torch.distributed import TCPStore
+from torch.distributed import TCPStore, Work, all_reduce
 
 from plt_tui.config.schema import ParallelSection
 from plt_tui.errors import UsageError
 from plt_tui.plugins import Plugins
 from plt_tui.training import ranks as ranks_module
-from plt_tui.training.ranks import Ranks, from_environment
+from plt_tui.training.ranks import Ranks, from_environment, leave
 from plt_tui.training.trainer import Trainer
 from tests.training.conftest import tiny
 from tests.training.processes import DEADLINE_S, run_two, two
@@ -198,3 +200,56 @@ def test_a_parameter_outside_the_loss_is_named(tmp_path: Path) -> None:
     """A plug-in's model that several ranks cannot train is refused at the start, with the names."""
     (tmp_path / "spare.py").write_text(UNUSED)
     on_two_ranks(_train_spare, tmp_path)
+
+
+def sum_within_a_backward_pass(ranks: Ranks) -> list[Work]:
+    """What DDP does at the end of a backward pass."""
+    works: list[Work] = []
+    weight = torch.ones(2, requires_grad=True)
+    weight.register_post_accumulate_grad_hook(lambda leaf: works.append(all_reduce(leaf.grad, async_op=True)))
+    weight.sum().backward()
+    works[0].wait()
+    return works
+
+
+def sum_without_a_board(ranks: Ranks) -> list[Work]:
+    """What ranks on several machines do in every step."""
+    works: list[Work] = []
+
+    def kept(*arguments: Any, **options: Any) -> Work:
+        works.append(all_reduce(*arguments, **options))
+        return works[-1]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.distributed, "all_reduce", kept)
+        assert replace(ranks, board=None).sum([1.0]) == [2.0]
+    return works
+
+
+def _late_threads(folder: Path) -> None:
+    for collective in (sum_within_a_backward_pass, sum_without_a_board):
+        ranks = from_environment(ParallelSection(device="cpu"))
+        works = collective(ranks)
+        assert len(works) == 1
+        late = threading.Timer(0.3, works.clear)
+        late.start()
+        leave(ranks)
+        assert works == []
+
+
+def test_a_process_leaves_its_groups_after_the_last_thread_that_needs_the_interpreter(tmp_path: Path) -> None:
+    """A thread of gloo that lets go of a sum while the interpreter shuts down ends the process with SIGABRT."""
+    on_two_ranks(_late_threads, tmp_path)
+
+
+def _never(folder: Path) -> None:
+    ranks_module.LET_GO_S = 0.1
+    ranks = from_environment(ParallelSection(device="cpu"))
+    works = sum_within_a_backward_pass(ranks)
+    leave(ranks)
+    assert len(works) == 1
+
+
+def test_a_process_does_not_wait_for_ever_to_leave_its_groups(tmp_path: Path) -> None:
+    """Something of a person's own may hold on to a sum for good: it goes with the process."""
+    on_two_ranks(_never, tmp_path)
