@@ -13,6 +13,8 @@ from typing import Literal
 from textual.binding import Binding, BindingType
 
 Group = Literal["steer the run", "leave", "panes", "chart", "find", "help"]
+On = Literal["screen", "board", "chart", "logs", "samples"]
+"""Whose action it is, wherever the focus is: the run screen's, or that of a part of it."""
 When = Literal["always", "steer", "awake"]
 """always; or on a connected, live run that this view may control; or on such a run while it has ranks, which a hibernated one
 has not. At the other times a press is answered with why not."""
@@ -40,12 +42,13 @@ class Key:
     keys: str
     """Textual key names, separated by commas; the first is shown."""
     action: str
-    """Action of the run screen."""
+    """Action of `on`."""
     label: str
     """One or two words for the footer."""
     help: str
     """One sentence for help and palette."""
     group: Group
+    on: On = "screen"
     when: When = "always"
     rank: int = 0
     """Place in the footer, 1 first; 0: not in the footer."""
@@ -61,8 +64,8 @@ def _steer(id: str, keys: str, action: str, label: str, help: str, rank: int, wh
     return Key(id=id, keys=keys, action=action, label=label, help=help, group="steer the run", when=when, rank=rank)
 
 
-def _view(group: Group, id: str, keys: str, action: str, label: str, help: str, rank: int = 0) -> Key:  # noqa: A002
-    return Key(id=id, keys=keys, action=action, label=label, help=help, group=group, rank=rank)
+def _view(group: Group, on: On, id: str, keys: str, action: str, label: str, help: str, rank: int = 0) -> Key:  # noqa: A002
+    return Key(id=id, keys=keys, action=action, label=label, help=help, group=group, on=on, rank=rank)
 
 
 KEYS: tuple[Key, ...] = (
@@ -76,30 +79,40 @@ KEYS: tuple[Key, ...] = (
     _steer("sample", "g", "steer('sample')", "sample", "Let the model write a sample now.", 8),
     _steer("note", "n", "note", "note", "Write a remark into the run's journal.", 10),
     _steer("hibernate", "H", "steer('hibernate')", "hibernate", "Save and free the devices until p brings the run back.", 16),
-    _view("leave", "detach", "d", "detach", "detach", "Close this view; the run goes on, attach again at any time.", 11),
-    _view("leave", "leave", "q,ctrl+c,ctrl+q", "leave", "leave", "Choose: detach, save and stop, or stop now.", 12),
-    _view("panes", "next_pane", "tab", "next_pane(1)", "next pane", "Go to the next pane.", 13),
-    _view("panes", "previous_pane", "shift+tab", "next_pane(-1)", "previous pane", "Go to the pane before."),
-    _view("panes", "pane_trends", "1", "toggle_pane('trends')", "trends", "Show or hide the trends."),
     _view(
-        "panes", "pane_machine", "2", "toggle_pane('machine')", "machine", "Show or hide the machine's gauges and the ranks."
+        "leave", "screen", "detach", "d", "detach", "detach", "Close this view; the run goes on, attach again at any time.", 11
     ),
-    _view("panes", "pane_logs", "3", "toggle_pane('logs')", "logs", "Show or hide the logs."),
-    _view("panes", "pane_story", "4", "toggle_pane('story')", "story", "Show or hide samples and events."),
-    _view("panes", "maximise", "z", "maximise", "zoom pane", "Give the focused pane all the room, or put it back.", 14),
-    _view("chart", "zoom_in", "plus,equals_sign", "chart('zoom_in')", "zoom in", "Show fewer steps, larger."),
-    _view("chart", "zoom_out", "minus", "chart('zoom_out')", "zoom out", "Show more steps."),
-    _view("chart", "pan_left", "left", "chart('pan_left')", "earlier", "Move the chart to earlier steps."),
-    _view("chart", "pan_right", "right", "chart('pan_right')", "later", "Move the chart to later steps."),
-    _view("chart", "view_start", "home", "chart('view_start')", "start", "Show the chart's start."),
-    _view("chart", "view_tail", "end", "chart('view_tail')", "live tail", "Follow the newest steps again."),
-    _view("chart", "log_axis", "y", "chart('toggle_log')", "log axis", "Switch the loss axis between linear and logarithmic."),
-    _view("chart", "smoother", "s", "chart('smoother')", "smoother", "Smooth the curves more."),
-    _view("chart", "rougher", "S", "chart('rougher')", "rougher", "Smooth the curves less."),
-    _view("find", "search", "slash", "search", "search", "Search the logs.", 15),
-    _view("find", "next_hit", "N", "next_hit", "next hit", "Go to the next hit, towards older lines."),
-    _view("help", "help", "question_mark,f1", "help", "help", "Show all keys.", 9),
-    _view("help", "palette", "ctrl+p", "palette", "palette", "Find a command by name."),
+    _view("leave", "screen", "leave", "q,ctrl+c,ctrl+q", "leave", "leave", "Choose: detach, save and stop, or stop now.", 12),
+    _view("panes", "board", "next_pane", "tab", "next_pane(1)", "next pane", "Go to the next pane.", 13),
+    _view("panes", "board", "previous_pane", "shift+tab", "next_pane(-1)", "previous pane", "Go to the pane before."),
+    _view("panes", "board", "pane_trends", "1", "toggle_pane('trends')", "trends", "Show or hide the trends."),
+    _view(
+        "panes",
+        "board",
+        "pane_machine",
+        "2",
+        "toggle_pane('machine')",
+        "machine",
+        "Show or hide the machine's gauges and the ranks.",
+    ),
+    _view("panes", "board", "pane_logs", "3", "toggle_pane('logs')", "logs", "Show or hide the logs."),
+    _view("panes", "board", "pane_story", "4", "toggle_pane('story')", "story", "Show or hide samples and events."),
+    _view(
+        "panes", "board", "maximise", "z", "maximise", "zoom pane", "Give the focused pane all the room, or put it back.", 14
+    ),
+    _view("chart", "chart", "zoom_in", "plus,equals_sign", "zoom_in", "zoom in", "Show fewer steps, larger."),
+    _view("chart", "chart", "zoom_out", "minus", "zoom_out", "zoom out", "Show more steps."),
+    _view("chart", "chart", "pan_left", "left", "pan_left", "earlier", "Move the chart to earlier steps."),
+    _view("chart", "chart", "pan_right", "right", "pan_right", "later", "Move the chart to later steps."),
+    _view("chart", "chart", "view_start", "home", "view_start", "start", "Show the chart's start."),
+    _view("chart", "chart", "view_tail", "end", "view_tail", "live tail", "Follow the newest steps again."),
+    _view("chart", "chart", "log_axis", "y", "toggle_log", "log axis", "Switch the loss axis between linear and logarithmic."),
+    _view("chart", "chart", "smoother", "s", "smoother", "smoother", "Smooth the curves more."),
+    _view("chart", "chart", "rougher", "S", "rougher", "rougher", "Smooth the curves less."),
+    _view("find", "logs", "search", "slash", "search", "search", "Search the logs.", 15),
+    _view("find", "logs", "next_hit", "N", "next_hit", "next hit", "Go to the next hit, towards older lines."),
+    _view("help", "screen", "help", "question_mark,f1", "help", "help", "Show all keys.", 9),
+    _view("help", "screen", "palette", "ctrl+p", "palette", "palette", "Find a command by name."),
 )
 
 BY_ID = {key.id: key for key in KEYS}

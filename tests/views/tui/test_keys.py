@@ -4,9 +4,15 @@ from collections import Counter
 
 import pytest
 
+from plt_tui.views.tui.chart.line_chart import LineChart
 from plt_tui.views.tui.keys import KEYS, Key, bindings, footer
+from plt_tui.views.tui.panes.board import Board
+from plt_tui.views.tui.panes.logs import Logs
+from plt_tui.views.tui.panes.samples import Samples
 from plt_tui.views.tui.screens.help import help_text
 from plt_tui.views.tui.screens.run import RunScreen
+
+ACTORS = {"screen": RunScreen, "board": Board, "chart": LineChart, "logs": Logs, "samples": Samples}
 
 
 def test_ids_and_keys_are_unique() -> None:
@@ -17,11 +23,11 @@ def test_ids_and_keys_are_unique() -> None:
 
 @pytest.mark.parametrize("key", KEYS, ids=lambda key: key.id)
 def test_every_entry_is_complete(key: Key) -> None:
-    """Each key has a label, a sentence that fits the help screen, an action of the run screen and a line in the help."""
+    """Each key has a label, a sentence that fits the help screen, an action of what it acts on and a line in the help."""
     assert key.label
     assert key.help.endswith(".")
     assert len(key.help) <= 64
-    assert hasattr(RunScreen, f"action_{key.action.split('(')[0]}")
+    assert hasattr(ACTORS[key.on], f"action_{key.action.split('(')[0]}")
     assert key.help in help_text().plain
     assert f"{key.shown}  {key.help}" in help_text().plain
 

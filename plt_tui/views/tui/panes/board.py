@@ -77,6 +77,11 @@ class Board(Vertical):
         """The log pane."""
         return self.query_one(Logs)
 
+    @property
+    def samples(self) -> Samples:
+        """The pane of samples."""
+        return self.query_one(Samples)
+
     def draw(self, session: RunSession, now: float) -> None:
         """Redraw what is in sight and has changed; called at every tick of the screen."""
         self._tick += 1
@@ -104,13 +109,13 @@ class Board(Vertical):
             "trends": ((seen["steps"],), lambda: self.query_one(Trends).show(model.steps)),
             "machine": ((seen["state"], second), lambda: self.query_one(Machine).show(model.state, now)),
             "logs": ((seen["logs"],), lambda: self.logs.show(model.logs)),
-            "samples": ((seen["samples"],), lambda: self.query_one(Samples).show(model.samples)),
+            "samples": ((seen["samples"],), lambda: self.samples.show(model.samples)),
             "events": ((seen["story"],), lambda: self.query_one(Events).show(model.happenings.values())),
         }
 
     # --- what is seen ------------------------------------------------------------------------------------------------------
 
-    def toggle(self, name: str) -> None:
+    def action_toggle_pane(self, name: str) -> None:
         """Show or hide a pane; "story" stands for samples and events. A compact screen has room for one beside the chart."""
         panes = STORY if name == "story" else (name,)
         pane = self._story if name == "story" else name
@@ -122,12 +127,12 @@ class Board(Vertical):
         self._maximised = ""
         self.rearrange()
 
-    def maximise(self) -> None:
+    def action_maximise(self) -> None:
         """Give the focused pane all the room, or put everything back."""
         self._maximised = "" if self._maximised else self._focused_pane() or "chart"
         self.rearrange()
 
-    def step_focus(self, direction: int) -> None:
+    def action_next_pane(self, direction: int) -> None:
         """Focus the next (1) or previous (-1) pane."""
         reachable = self._plan.reachable
         if reachable:

@@ -196,10 +196,14 @@ class Logs(Vertical):
         self.view.show(ring)
         self._tell()
 
-    def open_search(self) -> None:
+    def action_search(self) -> None:
         """Let the user type a text to look for."""
         self.add_class("-searching")
         self.query_one(Input).focus()
+
+    def action_next_hit(self) -> None:
+        """Go to the next older hit."""
+        self.view.next_hit()
 
     @on(Input.Changed)
     def _typed(self, event: Input.Changed) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 from textual.app import ComposeResult
 from textual.screen import Screen
+from textual.widget import Widget
 
 from plt_tui.config.edits import last_edit
 from plt_tui.config.schema import UiSection
@@ -18,7 +19,7 @@ from plt_tui.control.state import RunState
 from plt_tui.errors import PltTuiError
 from plt_tui.protocol.events import CommandStatus, Event, Spike
 from plt_tui.protocol.text import safe_line
-from plt_tui.views.tui.keys import BY_ID, KEYS, bindings
+from plt_tui.views.tui.keys import BY_ID, KEYS, On, bindings
 from plt_tui.views.tui.panes.bars import Answer, KeyBar
 from plt_tui.views.tui.panes.board import Board
 from plt_tui.views.tui.screens.help import HelpScreen
@@ -101,7 +102,23 @@ class RunScreen(Screen[None]):
         """The gate of all keys: run the entry's action, or say why not now."""
         key = BY_ID[key_id]
         if key.when == "always" or self._may_steer(key.label, needs_ranks=key.when == "awake"):
-            await self.run_action(key.action)
+            if key.on in ("logs", "samples"):
+                self.board.look_at(key.on)
+            await self.target(key.on).run_action(key.action)
+
+    def target(self, on: On) -> Widget:
+        """Whose actions keys of `on` are."""
+        match on:
+            case "screen":
+                return self
+            case "board":
+                return self.board
+            case "chart":
+                return self.board.chart
+            case "logs":
+                return self.board.logs
+            case "samples":
+                return self.board.samples
 
     def refused_keys(self) -> frozenset[str]:
         """Ids of the keys that would be answered with why not."""
@@ -206,34 +223,9 @@ class RunScreen(Screen[None]):
             now = choice is LeaveChoice.STOP_NOW
             await self._send("stop", {"now": True} if now else {}, "stop without saving" if now else "save and stop")
 
-    def action_next_pane(self, direction: int) -> None:
-        """Move the focus."""
-        self.board.step_focus(direction)
-
     def action_look_at(self, pane: str) -> None:
         """Go to a pane."""
         self.board.look_at(pane)
-
-    def action_toggle_pane(self, name: str) -> None:
-        """Show or hide a pane."""
-        self.board.toggle(name)
-
-    def action_maximise(self) -> None:
-        """Give one pane all the room."""
-        self.board.maximise()
-
-    def action_chart(self, name: str) -> None:
-        """An action of the chart, wherever the focus is."""
-        getattr(self.board.chart, f"action_{name}")()
-
-    def action_search(self) -> None:
-        """Search the logs."""
-        self.board.look_at("logs")
-        self.board.logs.open_search()
-
-    def action_next_hit(self) -> None:
-        """The next older hit of the search."""
-        self.board.logs.view.next_hit()
 
     def action_help(self) -> None:
         """Show all keys."""
