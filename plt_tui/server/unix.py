@@ -173,12 +173,13 @@ class _Client:
             await self._send(status)
 
     async def refuse(self, reason: str) -> None:
-        """Say what is wrong, for the last time, and swallow what is still on its way, at the door's pace.
+        """Say what is wrong, as the last word, and swallow what is still on its way, at the door's pace.
 
         A socket closed on unread input is reset, and the client could lose the reason with it.
         """
         _log.warning("a client is refused: %s", safe_line(reason))
-        await self._send(Alert(time=time.time(), topic="protocol", text=safe_line(reason), level="error"))
+        await self._turn.acquire()  # never given back: what the feed still has to say to this client waits until it is gone
+        await self._write(Alert(time=time.time(), topic="protocol", text=safe_line(reason), level="error"))
         with suppress(OSError), dropped_after(self._transport, GOODBYE_S):
             self._writer.write_eof()
             while await self._reader.read(MAX_MESSAGE_BYTES):  # noqa: ASYNC110  (no polling: what comes is to wait)
@@ -191,12 +192,15 @@ class _Client:
     async def _send(self, *events: Event) -> None:
         async with self._turn:
             for event in events:
-                line = encode(event) + b"\n"
-                for start in range(0, len(line), WRITE_BYTES):
-                    self._writer.write(line[start : start + WRITE_BYTES])
-                    self.patience_ends = asyncio.get_running_loop().time() + self._stall_s
-                    await self._writer.drain()
-                    self.patience_ends = math.inf
+                await self._write(event)
+
+    async def _write(self, event: Event) -> None:
+        line = encode(event) + b"\n"
+        for start in range(0, len(line), WRITE_BYTES):
+            self._writer.write(line[start : start + WRITE_BYTES])
+            self.patience_ends = asyncio.get_running_loop().time() + self._stall_s
+            await self._writer.drain()
+            self.patience_ends = math.inf
 
 
 def read_hello(message: dict[str, Any]) -> tuple[str, bool]:

@@ -207,3 +207,22 @@ async def test_a_flood_of_garbage_costs_little_and_ends(
                 assert held_bytes(door) < 256 * 1024
             await until(flood.done)
         await until(lambda: len(door._clients) == 1)
+
+
+async def test_a_client_that_is_refused_while_the_run_goes_on_is_not_let_in_again_at_once(
+    hub: FakeHub, door: UnixDoor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """News of the run do not cut the goodbye short: one that floods, is cut and comes again costs one history a goodbye."""
+    monkeypatch.setattr("plt_tui.server.unix.GOODBYE_S", 0.5)
+    loop, problems, num_floods = asyncio.get_running_loop(), list[object](), 0
+    loop.set_exception_handler(lambda _, context: problems.append(context))
+    hub.begin()
+    started = loop.time()
+    while loop.time() < started + 1.2:
+        num_floods += 1
+        with flooding(door.path, b"\xff\x00garbage\n" * 100_000) as flood:
+            while not flood.done():
+                hub.train(hub.feed.state.step + 1, hub.feed.state.step + 1)
+                await asyncio.sleep(0.01)
+    assert num_floods <= 3
+    assert problems == []
