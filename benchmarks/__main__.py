@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import signal
 import sys
 import time
 import traceback
@@ -17,6 +18,7 @@ from pathlib import Path
 from benchmarks.machine import head_line
 from benchmarks.notes import NOTES
 from benchmarks.table import Row, render, write_between
+from plt_tui.errors import EXIT_SIGTERM
 
 BENCHMARKS = (
     "start",
@@ -98,4 +100,5 @@ def _say(text: str) -> None:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(EXIT_SIGTERM))  # as by `timeout`: nothing may be left behind
     sys.exit(main())

@@ -34,7 +34,7 @@ NAME = "bench"
 SMALL = ("parallel.ranks=2", "train.batch_size=2", "train.steps=1000000", "metrics.log_every=0")
 """Steps of 20 to 50 ms on two cores: what disturbs shows more in a short step."""
 FIRST_STEP = 50
-SETTLE_S = 1.0
+SETTLE_S = 0.5
 """Left out after a fault has begun or ended."""
 LINES_PER_S, LINES_AT_ONCE = 100_000, 1_000
 LOG_LINE = b"a line of a rank's log, as long as one that a library writes when it has something to say\n"
@@ -83,7 +83,7 @@ class Window:
 
 def measure(*, quick: bool) -> list[Row]:
     """For each fault the ratio with its budget, and what it costs the hub; the same for none, which shows the noise."""
-    window_s, rounds = (1.0, 1) if quick else (5.0, 4)
+    window_s, rounds = (1.0, 1) if quick else (2.5, 8)
     hurt: dict[str, list[tuple[int, Window]]] = {what: [] for what in FAULTS}
     with workplace() as place, started(place, headless(NAME, *QUIET, *SMALL)):
         scene = Scene(place, place.run_folder(NAME))
