@@ -1,8 +1,9 @@
 """What it costs to watch: tokens per second with the UI attached against none, one rank per core.
 
-One headless run goes on all the time, so that nothing differs but the view: windows of steps without a UI, with one at 140x45
-and with one at 200x60 follow each other, to and fro. The UI draws into a pseudo-terminal whose output is read at once and
-thrown away. Compared is the whole time of a window, because a view works in bursts that a median step would not see.
+One headless run goes on all the time, so that nothing differs but the view: windows of steps without a UI, with one at 140x45,
+with one at 200x60 and with one at low bandwidth follow each other, to and fro. The UI draws into a pseudo-terminal whose output
+is read at once and thrown away. Compared is the whole time of a window, because a view works in bursts that a median step would
+not see.
 """
 
 from __future__ import annotations
@@ -24,9 +25,25 @@ FIRST_STEP = 30
 SETTLE_STEPS = 10
 """Left out when a view has come or gone."""
 
-Size = tuple[int, int]
-"""Columns and rows of a terminal."""
-SIZES: tuple[Size, ...] = ((140, 45), (200, 60))
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """One way to watch: columns and rows of the terminal, and what stands behind `attach NAME`."""
+
+    columns: int
+    rows: int
+    options: tuple[str, ...] = ()
+
+    @property
+    def words(self) -> str:
+        """Such as "140x45, low bandwidth"."""
+        return ", ".join([f"{self.columns}x{self.rows}", *(option.strip("-").replace("-", " ") for option in self.options)])
+
+
+VIEWS = (View(140, 45), View(200, 60))
+THRIFTY = View(140, 45, ("--low-bandwidth",))
+SETTLE_S = 10.0
+"""Left out of the window of a thrifty view besides: its first frames are large and come at an even pace."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,31 +57,33 @@ class Window:
 
 
 def measure(*, quick: bool) -> list[Row]:
-    """For each size of terminal the ratio with its budget, and the view's own use."""
+    """For each view the ratio with its budget, and its own use; at low bandwidth the bytes have a budget."""
     steps, rounds = (20, 1) if quick else (100, 8)
     alone: list[Window] = []
-    watched: dict[Size, list[Window]] = {size: [] for size in SIZES}
+    watched: dict[View, list[Window]] = {view: [] for view in (*VIEWS, THRIFTY)}
     with workplace() as place, started(place, headless(NAME, *QUIET, "train.steps=1000000")):
         folder = place.run_folder(NAME)
         wait_for_step(folder, FIRST_STEP)
         for number in range(rounds):
-            arms: Sequence[Size | None] = (None, *SIZES)
-            for size in arms if number % 2 == 0 else arms[::-1]:
-                if size is None:
+            arms: Sequence[View | None] = (None, *watched)
+            for view in arms if number % 2 == 0 else arms[::-1]:
+                if view is None:
                     alone.append(_window(folder, steps))
                 else:
-                    watched[size].append(_watched_window(place, folder, steps, size))
+                    watched[view].append(_watched_window(place, folder, steps, view))
         ends_s = [step.time for step in read_steps(folder)]
-    return [row_ for size in SIZES for row_ in _rows(size, watched[size], alone, ends_s)]
+    return [row_ for view in watched for row_ in rows(view, watched[view], alone, ends_s)]
 
 
-def _rows(size: Size, watched: Sequence[Window], alone: Sequence[Window], ends_s: Sequence[float]) -> list[Row]:
-    terminal = f"{size[0]}x{size[1]}"
+def rows(view: View, watched: Sequence[Window], alone: Sequence[Window], ends_s: Sequence[float]) -> list[Row]:
+    """What the windows of one view tell."""
     ratios = [seconds(without, ends_s) / seconds(seen, ends_s) for without, seen in zip(alone, watched, strict=True)]
+    num_bytes, terminal = [seen.bytes_per_s for seen in watched], view.words
+    thrifty = row(f"bytes to the terminal, {terminal}", num_bytes, "a second", at_most=5000)
     return [
         row(f"tokens/s with the UI attached, {terminal}, against headless", ratios, at_least=0.99),
         row(f"(CPU of the UI, {terminal})", [seen.cpu_s_per_minute for seen in watched], "s a minute"),
-        row(f"(bytes to the terminal, {terminal})", [seen.bytes_per_s for seen in watched], "a second"),
+        thrifty if view.options else row(f"(bytes to the terminal, {terminal})", num_bytes, "a second"),
     ]
 
 
@@ -79,15 +98,15 @@ def _window(folder: RunFolder, steps: int) -> Window:
     return Window(first=first, last=first + steps)
 
 
-def _watched_window(place: Workplace, folder: RunFolder, steps: int, size: Size) -> Window:
-    columns, rows = size
-    with Terminal(place, "attach", NAME, columns=columns, rows=rows) as terminal:
+def _watched_window(place: Workplace, folder: RunFolder, steps: int, view: View) -> Window:
+    with Terminal(place, "attach", NAME, *view.options, columns=view.columns, rows=view.rows) as terminal:
         terminal.wait_for("training")
-        view = psutil.Process(terminal.process.pid)
+        time.sleep(SETTLE_S if view.options else 0.0)
+        process = psutil.Process(terminal.process.pid)
         first = _settled(folder)
-        began = time.monotonic(), _cpu_s(view), terminal.num_bytes
+        began = time.monotonic(), _cpu_s(process), terminal.num_bytes
         wait_for_step(folder, first + steps)
-        ended = time.monotonic(), _cpu_s(view), terminal.num_bytes
+        ended = time.monotonic(), _cpu_s(process), terminal.num_bytes
     wall_s, cpu_s, num_bytes = (after - before for before, after in zip(began, ended, strict=True))
     return Window(first=first, last=first + steps, cpu_s_per_minute=cpu_s / wall_s * 60, bytes_per_s=num_bytes / wall_s)
 

@@ -1,4 +1,4 @@
-"""Every test cleans up after itself, and none touches the caches and sockets of the person who runs it."""
+"""Every test cleans up after itself, and none touches the caches, sockets and settings of the person who runs it."""
 
 from __future__ import annotations
 
@@ -38,8 +38,18 @@ def own_folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv(MARK, str(tmp_path_factory.mktemp("cache")))
         environment.setenv("XDG_RUNTIME_DIR", str(sockets))
+        _live_in(environment, tmp_path_factory.mktemp("home"))  # for what modules and sessions start, before any test
         yield sockets
     shutil.rmtree(sockets)
+
+
+@pytest.fixture(autouse=True)
+def own_home(own_folders: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Settings (`config`) and what is remembered (`state`) are those of a person who is new with each test; both are empty."""
+    home = Path(tempfile.mkdtemp(prefix="home-", dir=tmp_path_factory.getbasetemp()))
+    with pytest.MonkeyPatch.context() as environment:
+        _live_in(environment, home)
+        yield home
 
 
 @pytest.fixture(autouse=True)
@@ -57,6 +67,11 @@ def no_detached_process_left_behind(own_folders: Path) -> Iterator[None]:
     """Fails a module whose tests leave a process behind that is no child any more, such as a detached hub."""
     yield
     _fail_if_left(_marked_processes)
+
+
+def _live_in(environment: pytest.MonkeyPatch, home: Path) -> None:
+    environment.setenv("XDG_CONFIG_HOME", str(home / "config"))
+    environment.setenv("XDG_STATE_HOME", str(home / "state"))
 
 
 def _fail_if_left(left: Callable[[], dict[str, Thing]]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="Name of a run (its beginning is enough), or its folder.")]
 DirOption = Annotated[Path, typer.Option("--dir", help="Folder that holds the runs.")]
 DEFAULT_DIR = Path("runs")
+LowBandwidthOption = Annotated[
+    bool, typer.Option("--low-bandwidth", help="Send at most 5 KB/s to the terminal (ui.low_bandwidth).")
+]
 
 ANSWER_S = 10.0
 """A hub that tells of its run and says nothing for this long does not answer."""
@@ -35,6 +38,7 @@ def attach(
     run: Annotated[str | None, typer.Argument(metavar="[RUN]", help="A run; left out: the newest.")] = None,
     readonly: Annotated[bool, typer.Option("--readonly", help="Watch only.")] = False,
     directory: DirOption = DEFAULT_DIR,
+    low_bandwidth: LowBandwidthOption = False,
 ) -> None:
     """Open the UI on a live run, or on a finished one."""
     from plt_tui.config.load import from_toml
@@ -46,7 +50,8 @@ def attach(
     async def connect(actor: str) -> Source:
         return await source_of(folder, actor, readonly=readonly)
 
-    raise typer.Exit(open_ui(folder, config, connect, readonly=readonly or not folder.is_live()))
+    is_readonly = readonly or not folder.is_live()
+    raise typer.Exit(open_ui(folder, config, connect, readonly=is_readonly, low_bandwidth=low_bandwidth))
 
 
 def newest_run(directory: Path) -> RunFolder:
@@ -61,21 +66,32 @@ def newest_run(directory: Path) -> RunFolder:
 
 
 async def source_of(folder: RunFolder, actor: str, *, readonly: bool) -> Source:
-    """A live run's hub, or a finished run's record."""
-    from plt_tui.control.feed import Cursor
-    from plt_tui.control.record import crash_of, read_feed
+    """A live run's hub, or the record of a run that has ended, also of one whose hub dies at this moment."""
     from plt_tui.views.client import HubClient
     from plt_tui.views.source import RecordSource
 
     socket = await live_socket(folder)
     if socket is not None:
-        return await HubClient.connect(socket, actor=actor, readonly=readonly, deadline_s=2.0)
+        try:
+            return await HubClient.connect(socket, actor=actor, readonly=readonly, deadline_s=2.0)
+        except HubUnreachable:
+            if folder.is_live():
+                raise
+    return RecordSource(await asyncio.to_thread(_recorded, folder))  # a long record takes seconds, and a view must not wait
+
+
+def _recorded(folder: RunFolder) -> list[Event]:
+    """The whole record of a run that nobody holds, with its crash and its last log lines. Raises: StorageError."""
+    from plt_tui.cli.files import recorded_logs
+    from plt_tui.control.feed import Cursor
+    from plt_tui.control.record import crash_of, read_feed
+
     feed = read_feed(folder)
     crash = crash_of(folder, feed.state)
     if crash is not None:
         feed.publish(crash)
     events, _ = feed.read(Cursor())
-    return RecordSource(events)
+    return [*events, recorded_logs(folder)]
 
 
 async def told_so_far(source: Source, name: str) -> AsyncIterator[Event]:
@@ -111,13 +127,37 @@ async def live_socket(folder: RunFolder) -> Path | None:
     return None
 
 
-def open_ui(folder: RunFolder, config: RunConfig, connect: Connect, *, readonly: bool = False) -> int:
-    """Run the terminal UI until it is left. Returns the exit code of the run if it has ended, else 0."""
+def open_ui(
+    folder: RunFolder,
+    config: RunConfig,
+    connect: Connect,
+    *,
+    readonly: bool = False,
+    plugins: Sequence[str] = (),
+    low_bandwidth: bool = False,
+) -> int:
+    """Run the terminal UI until it is left. Returns the exit code of the run if it has ended, 1 if its hub died, else 0.
+
+    plugins: the files given as `--plugin`, for texts that a plug-in's dataset has given.
+    """
+    from plt_tui.cli.files import run_files
+    from plt_tui.cli.person import at_terminal
     from plt_tui.views.tui.app import LeaveChoice, RunApp
 
     actor = f"tui {user_at_host()}"
-    app = RunApp(lambda: connect(actor), name=folder.name, ui=config.ui, config=config, readonly=readonly, actor=actor)
-    choice = app.run()
+    with at_terminal() as person:
+        ui = person.settings.over(config.ui)
+        app = RunApp(
+            lambda: connect(actor),
+            name=folder.name,
+            ui=ui.model_copy(update={"low_bandwidth": True}) if low_bandwidth else ui,
+            config=config,
+            readonly=readonly,
+            actor=actor,
+            files=run_files(folder, plugins),
+            person=person,
+        )
+        choice = app.run()
     if app.return_code:  # a signal, or the loss of the terminal, ended the view, not the run
         if app.return_code in (EXIT_SIGINT, EXIT_SIGTERM) and not app.model.state.is_over:
             echo(f"{folder.name} goes on; see it again: plt-tui attach {folder.name}")
@@ -128,6 +168,9 @@ def open_ui(folder: RunFolder, config: RunConfig, connect: Connect, *, readonly:
     if end is not None:
         echo(f"{folder.name}: {end.phase} at step {end.step} ({end.reason})")
         return exit_code_of(end.exit_code)
+    if app.model.state.is_over:
+        echo(f"{folder.name}: {app.model.state.phase} at step {app.model.state.step} ({app.model.state.reason})")
+        return HubUnreachable.exit_code
     if choice is LeaveChoice.DETACH and not readonly:
         echo(f"{folder.name} goes on; see it again: plt-tui attach {folder.name}")
     return 0

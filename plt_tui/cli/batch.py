@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from plt_tui.control.stretches import Line, Stretch
     from plt_tui.data.cursor import Batches
     from plt_tui.data.prepare import Dataset
+    from plt_tui.data.progress import Report
     from plt_tui.data.tokenizer import Tokenizer
     from plt_tui.plugins import Plugins
     from plt_tui.protocol.events import Event, Spike
@@ -45,8 +46,29 @@ class TrainedOn:
     """Tokens, without padding."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """What one step trained on."""
+
+    rows: list[TrainedOn]
+    """By sample."""
+    spikes: list[Spike]
+    """What the guard said about the step."""
+    dataset: Dataset
+
+
 def show_batch(folder: RunFolder, step: int, branch: int, plugins: Plugins, *, as_json: bool) -> None:
-    """Print the sequences of `step`; `branch`: 0 for the line that the run is on.
+    """Print the sequences of `step`; `branch`: 0 for the line that the run is on. Raises: as `read_batch`."""
+    with shown_progress() as report:
+        batch = read_batch(folder, step, branch, plugins, report)
+    if as_json:
+        echo_json([_facts(row, batch.dataset.tokenizer) for row in batch.rows])
+    else:
+        _print(batch.rows, batch.spikes, step, batch.dataset)
+
+
+def read_batch(folder: RunFolder, step: int, branch: int, plugins: Plugins, report: Report) -> Batch:
+    """What `step` trained on; `branch`: 0 for the line that the run is on; `report`: hears of corpora that are prepared again.
 
     Raises: UsageError for a branch or a step that there is not; StorageError for a record that cannot be read; DataError when
     the corpora are gone or changed.
@@ -63,12 +85,8 @@ def show_batch(folder: RunFolder, step: int, branch: int, plugins: Plugins, *, a
     last = max([read_overview(folder).step, *(spike.step for spike in spikes)])
     line = stretches(events, branch, last=last)
     stretch = _stretch_at(line, step, branch)
-    dataset = _dataset(stretch, folder, plugins)
-    rows = sequences(line, step, stretch.config, dataset)
-    if as_json:
-        echo_json([_facts(row, dataset.tokenizer) for row in rows])
-    else:
-        _print(rows, spikes, step, dataset)
+    dataset = _dataset(stretch, folder, plugins, report)
+    return Batch(rows=sequences(line, step, stretch.config, dataset), spikes=spikes, dataset=dataset)
 
 
 def sequences(line: Line, step: int, config: RunConfig, dataset: Dataset) -> list[TrainedOn]:
@@ -140,7 +158,7 @@ def _unknown_branch(folder: RunFolder, branch: int) -> UsageError:
 
     left = read_feed(folder).state.branches
     known = ", ".join(f"{one.number} (steps {one.first} to {one.last})" for one in left) or "none"
-    return UsageError(f"--branch {branch}: {folder.name} has no such branch; branches: {known}")
+    return UsageError(f"branch {branch}: {folder.name} has no such branch; branches: {known}")
 
 
 def _stretch_at(line: Line, step: int, branch: int) -> Stretch:
@@ -150,7 +168,7 @@ def _stretch_at(line: Line, step: int, branch: int) -> Stretch:
             return stretch
     where = f"branch {branch}" if branch else "this run"
     has = f"has steps 1 to {line.last}" if line.last else "has computed no step yet"
-    raise UsageError(f"--batch {step}: {where} {has}; give one of them")
+    raise UsageError(f"step {step}: {where} {has}; give one of them")
 
 
 def _sequences_before(line: Line, step: int) -> int:
@@ -164,13 +182,12 @@ def _sequences_before(line: Line, step: int) -> int:
     )
 
 
-def _dataset(stretch: Stretch, folder: RunFolder, plugins: Plugins) -> Dataset:
+def _dataset(stretch: Stretch, folder: RunFolder, plugins: Plugins, report: Report) -> Dataset:
     """The tokens that the ranks of `stretch` trained on. Raises: DataError when the corpora hold others now."""
     from plt_tui.cli.run import with_kept_tokenizer
     from plt_tui.data.prepare import prepare
 
-    with shown_progress() as report:
-        dataset = prepare(with_kept_tokenizer(stretch.config, folder).data, plugins=plugins, on_progress=report)
+    dataset = prepare(with_kept_tokenizer(stretch.config, folder).data, plugins=plugins, on_progress=report)
     if stretch.run.environment.get("data", dataset.fingerprint) != dataset.fingerprint:
         corpora = ", ".join(stretch.config.data.corpora)
         raise DataError(f"{corpora}: changed since {folder.name} trained on it; bring the old files back to see its batches")

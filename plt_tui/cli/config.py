@@ -44,13 +44,15 @@ def check(
     from plt_tui.config.pretrained import refuse_unfit
     from plt_tui.data.check import check_corpus
     from plt_tui.data.sources import resolve
+    from plt_tui.data.vocabulary import vocab_size_ahead
 
     available = named_plugins(plugins)
     found = load(config, sets=sets or (), environ=os.environ, dotenv=Path(".env")).config
     refuse_unfit(found)
     check_corpus(found.data)
-    _find_plugins(found, available)
-    lines = summary(found, _placement(found), resolve(found.data))
+    find_plugins(found, available)
+    corpora = resolve(found.data)
+    lines = summary(found, placement_here(found), corpora, vocab_size_ahead(found.data, corpora))
     echo("\n".join([f"{config}: no mistakes found", *(f"{key:<9} {value}" for key, value in lines.items())]))
 
 
@@ -87,8 +89,8 @@ def named_plugins(paths: list[Path] | None) -> Plugins:
     return Plugins(plugin_files(paths))
 
 
-def summary(config: RunConfig, placement: Placement, corpora: Corpora) -> Mapping[str, str]:
-    """What a run of `config` would be, by topic."""
+def summary(config: RunConfig, placement: Placement, corpora: Corpora, vocab_size: int | None) -> Mapping[str, str]:
+    """What a run of `config` would be, by topic. `vocab_size`: as `vocab_size_ahead` tells it."""
     train, context = config.train, config.data.context
     ranks = len(placement.devices)
     who = "1 rank" if ranks == 1 else f"{ranks} ranks"
@@ -96,6 +98,7 @@ def summary(config: RunConfig, placement: Placement, corpora: Corpora) -> Mappin
     tokens_per_step = ranks * train.batch_size * train.accumulate * context
     return {
         "model": _model(config.model, context, train.init_from),
+        **_size(config, vocab_size),
         "data": ", ".join(map(_corpus, config.data.corpora, corpora.train)),
         "held out": _corpus(config.data.eval, corpora.eval) if corpora.eval else tail_text(config.data),
         "ranks": f"{ranks} on {_devices(placement)}",
@@ -109,6 +112,19 @@ def _model(model: ModelSection, context: int, init_from: str) -> str:
     named = f"preset {model.preset}" if model.preset else ""
     origin = f"begins with {init_from}" if init_from else named  # weights have a shape of their own
     return f"{kind}, context {context}{f' ({origin})' if origin else ''}"
+
+
+def _size(config: RunConfig, vocab_size: int | None) -> dict[str, str]:
+    """The number of parameters; nothing for a plug-in's model, which only the plug-in knows."""
+    from plt_tui.config.size import num_params
+
+    if config.model.arch != "transformer":
+        return {}
+    count = num_params(config.model, vocab_size=vocab_size or 0, context=config.data.context)
+    if vocab_size is None:
+        per_token = num_params(config.model, vocab_size=1, context=config.data.context) - count
+        return {"size": f"{count:,} parameters, and {per_token:,} for each character of the corpus"}
+    return {"size": f"{'at most ' if config.data.tokenizer == 'bpe' else ''}{count:,} parameters"}
 
 
 def tail_text(data: DataSection) -> str:
@@ -138,7 +154,8 @@ def _target(train: TrainSection, tokens_per_step: int) -> str:
     return f"{steps:,} steps, {steps * tokens_per_step:,} tokens"
 
 
-def _placement(config: RunConfig) -> Placement:
+def placement_here(config: RunConfig) -> Placement:
+    """Where the ranks of `config` would run on this machine. Raises: UsageError when it lacks the devices."""
     from plt_tui.control.gauges import usable_cores, visible_gpus
     from plt_tui.control.placement import place
 
@@ -146,7 +163,7 @@ def _placement(config: RunConfig) -> Placement:
     return place(config.parallel, usable_cores(), gpus)
 
 
-def _find_plugins(config: RunConfig, plugins: Plugins) -> None:
+def find_plugins(config: RunConfig, plugins: Plugins) -> None:
     """Return when every plug-in that `config` names is there. Raises: UsageError."""
     from plt_tui.plugins import split_name
 

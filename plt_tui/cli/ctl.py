@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -21,9 +21,7 @@ if TYPE_CHECKING:
     from plt_tui.views.client import HubClient
 
 
-_PROSE = ("note", "sample")
-"""Verbs whose words need no quotes."""
-_EXAMPLES = "Such as: set lr 3e-4, set lr 0.5 scale, set batch_size 4 keep, checkpoint best, rewind 400 skip 30."
+_EXAMPLES = "Such as: set lr 3e-4, lr 0.5 scale, set batch_size 4 keep, checkpoint best, rewind 400 skip 30."
 
 
 def ctl(
@@ -31,7 +29,8 @@ def ctl(
     verb: Annotated[
         str,
         typer.Argument(
-            metavar="COMMAND", help="pause, resume, set, undo, checkpoint, eval, sample, rewind, hibernate, stop, note."
+            metavar="COMMAND",
+            help="pause, resume, set (or a knob's name alone), undo, checkpoint, eval, sample, rewind, hibernate, stop, note.",
         ),
     ],
     args: Annotated[list[str] | None, typer.Argument(help=_EXAMPLES)] = None,
@@ -45,10 +44,12 @@ def ctl(
 ) -> None:
     """Send a command to a live run and wait until it is in force."""
     from plt_tui.control.folder import find_run
-    from plt_tui.protocol.commands import new_command
+    from plt_tui.protocol.commands import named_args, new_command
     from plt_tui.protocol.framing import to_json
+    from plt_tui.views.commands_text import spelled_out
 
-    command = new_command(verb, _named_args(verb, args or [], now=now), actor=f"ctl {user_at_host()}")
+    verb, values = spelled_out(verb, args or [])
+    command = new_command(verb, named_args(verb, values, now=now), actor=f"ctl {user_at_host()}")
     folder = find_run(directory, run)
     if preview:
         _show_preview(folder, command, as_json=as_json)
@@ -100,28 +101,6 @@ def _rewound(status: CommandStatus) -> str:
     if skip:
         told.append(f"{skip} {'batch' if skip == 1 else 'batches'} left out")
     return "; ".join([*told, status.reason] if status.reason else told)
-
-
-def _named_args(verb: str, values: Sequence[str], *, now: bool) -> dict[str, Any]:
-    """The positional arguments of a verb by name, in the order of its table."""
-    from plt_tui.protocol.commands import VERBS
-
-    if verb not in VERBS:
-        raise UsageError(f"unknown command {verb!r}; known: {', '.join(VERBS)}")
-    names = [name for name in VERBS[verb].args if name != "now"]
-    if verb in _PROSE and values:
-        values = [" ".join(values)]
-    if verb == "rewind" and list(values[1:2]) == ["skip"]:  # as people say it: rewind 400 skip 30
-        if len(values) == 2:
-            raise UsageError("rewind: how many batches to skip? such as: rewind 400 skip 30")
-        values = [values[0], *values[2:]]
-    if len(values) > len(names):
-        most = f"at most {len(names)} argument{'s' if len(names) > 1 else ''} ({', '.join(names)})" if names else "no arguments"
-        raise UsageError(f"{verb} takes {most}, not {len(values)}")
-    named: dict[str, Any] = dict(zip(names, values, strict=False))
-    if now:
-        named["now"] = True
-    return named
 
 
 def _show_preview(folder: RunFolder, command: Command, *, as_json: bool) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import logging
 import os
 import signal
 import sys
@@ -24,11 +25,14 @@ if TYPE_CHECKING:
 
     from plt_tui.config.schema import RunConfig
     from plt_tui.control.folder import RunFolder
+    from plt_tui.control.gauges import GaugeReader
     from plt_tui.control.hub import Hub
     from plt_tui.protocol.events import Gauges
 
 START_PATIENCE_S = 30.0
 """How long a starting hub may take to open its socket."""
+
+_logger = logging.getLogger(__name__)
 
 OnOpen = Callable[[Path], Awaitable[None]]
 """Called with the socket's path once the doors are open."""
@@ -48,9 +52,8 @@ async def serve_run(
 
     late_stop: set by a stop that comes when the run has ended, for whoever still waits for something then.
     """
-    from plt_tui.config.past import checkpoint_root
     from plt_tui.control.folder import chosen_step
-    from plt_tui.control.gauges import GaugeReader, Sensors, usable_cores, visible_gpus
+    from plt_tui.control.gauges import usable_cores, visible_gpus
     from plt_tui.control.hub import TRAINING_ENTRY, Hub, HubOptions
     from plt_tui.control.placement import place
     from plt_tui.protocol.events import Alert
@@ -67,11 +70,6 @@ async def serve_run(
     )
     hub = Hub(folder, config, options)
     socket_path = folder.socket_path()
-    loop = asyncio.get_running_loop()
-
-    def show_gauges(event: Gauges) -> None:
-        loop.call_soon_threadsafe(hub.on_gauges, event)
-
     async with contextlib.AsyncExitStack() as doors:
         doors.push_async_callback((await serve_unix(hub, socket_path)).close)
         metrics_url = ""
@@ -80,19 +78,58 @@ async def serve_run(
             http = await serve_http(hub, config.metrics.address, name=folder.name)
             doors.push_async_callback(http.close)
             metrics_url = http.url
+        late_stop = late_stop or asyncio.Event()
+        _open_webhook(hub, folder, config, doors, late_stop)
         session = asyncio.ensure_future(hub.run())
-        _install_signals(hub, session, late_stop or asyncio.Event())  # what comes now is heard behind the first lines of `run`
+        _install_signals(hub, session, late_stop)  # what comes now is heard behind the first lines of `run`
         await asyncio.sleep(0)  # which are said here
         if http is not None and http.problem:
             hub.publish(Alert(topic="metrics", text=http.problem))
-        sensors = Sensors(visible=os.environ.get("CUDA_VISIBLE_DEVICES"), disk=checkpoint_root(config, folder.path))
-        gauges = GaugeReader(show_gauges, sensors=sensors)
-        gauges.start()
-        doors.callback(gauges.stop)
+        doors.callback(_read_machine(hub, folder, config).stop)
         hub.update_info(socket=str(socket_path), metrics_url=metrics_url)
         if on_open is not None:
             await on_open(socket_path)
         return await session
+
+
+def _read_machine(hub: Hub, folder: RunFolder, config: RunConfig) -> GaugeReader:
+    """Tell the hub of the machine's gauges from now on."""
+    from plt_tui.config.past import checkpoint_root
+    from plt_tui.control.cgroup import container
+    from plt_tui.control.gauges import GaugeReader, Sensors
+
+    loop = asyncio.get_running_loop()
+
+    def show(event: Gauges) -> None:
+        loop.call_soon_threadsafe(hub.on_gauges, event)
+
+    disk, kind = checkpoint_root(config, folder.path), container(Path("/"), os.environ)
+    gauges = GaugeReader(show, sensors=Sensors(visible=os.environ.get("CUDA_VISIBLE_DEVICES"), disk=disk, container=kind))
+    gauges.start()
+    return gauges
+
+
+def _open_webhook(
+    hub: Hub, folder: RunFolder, config: RunConfig, doors: contextlib.AsyncExitStack, late_stop: asyncio.Event
+) -> None:
+    """Post alerts where the run's owner wants them, if anywhere; what cannot be delivered is a line of the hub's log."""
+    from plt_tui.control.folder import host_name
+    from plt_tui.control.secrets import kept_webhook
+    from plt_tui.protocol.events import Logs
+    from plt_tui.server.webhook import Webhook
+
+    url = kept_webhook(folder)
+    if not url:
+        return
+
+    def say(text: str) -> None:
+        now = time.time()
+        _logger.warning("%s", text)
+        hub.feed.publish(Logs(time=now, lines=[[now, "hub", "WARNING", text]]))
+
+    webhook = Webhook(url, config.alerts, name=folder.name, host=host_name(), say=say)
+    webhook.follow(hub.feed)
+    doors.push_async_callback(webhook.close, late_stop)
 
 
 def end_on_signals() -> None:

@@ -102,7 +102,17 @@ def in_foreground(prepared: Prepared, *, as_json: bool) -> int:
 
 
 def detached(prepared: Prepared) -> int:
-    """The hub in a process and a session of its own; returns once it answers."""
+    """`start_detached`, told on stdout."""
+    pid, name = start_detached(prepared), prepared.folder.name
+    echo(f"{name} trains in the background (pid {pid})\nwatch it: plt-tui attach {name}")
+    return 0
+
+
+def start_detached(prepared: Prepared) -> int:
+    """The hub in a process and a session of its own; returns its pid once it answers.
+
+    Raises: what the hub died of, or HubUnreachable.
+    """
     import asyncio
 
     from plt_tui.cli.hub import start_process, wait_for_socket
@@ -110,12 +120,10 @@ def detached(prepared: Prepared) -> int:
     process = start_process(prepared.folder, resume=prepared.resume, locks=prepared.locks, plugins=prepared.plugins)
     with _stops_passed_on(process):
         asyncio.run(wait_for_socket(prepared.folder, process))
-    name = prepared.folder.name
-    echo(f"{name} trains in the background (pid {process.pid})\nwatch it: plt-tui attach {name}")
-    return 0
+    return process.pid
 
 
-def with_ui(prepared: Prepared) -> int:
+def with_ui(prepared: Prepared, *, low_bandwidth: bool = False) -> int:
     """The same, and the terminal UI as its client; returns when the UI was left."""
     from plt_tui.cli.attach import open_ui
     from plt_tui.cli.hub import start_process, wait_for_socket
@@ -127,7 +135,7 @@ def with_ui(prepared: Prepared) -> int:
         return await HubClient.connect(await wait_for_socket(prepared.folder, process), actor=actor)
 
     with _stops_passed_on(process):
-        return open_ui(prepared.folder, prepared.loaded.config, connect)
+        return open_ui(prepared.folder, prepared.loaded.config, connect, plugins=prepared.plugins, low_bandwidth=low_bandwidth)
 
 
 @contextlib.contextmanager

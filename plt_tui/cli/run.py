@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from plt_tui.cli.attach import LowBandwidthOption
 from plt_tui.cli.launch import Prepared, detached, in_foreground, with_ui
 from plt_tui.errors import DataError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from plt_tui.config.load import LoadedConfig, Weights
     from plt_tui.config.schema import RunConfig
@@ -54,6 +55,7 @@ def run(
     ranks: Annotated[str | None, typer.Option(help="Processes that train together (parallel.ranks).")] = None,
     name: Annotated[str | None, typer.Option(help="Name of the run (run.name).")] = None,
     plugins: PluginsOption = None,
+    low_bandwidth: LowBandwidthOption = False,
 ) -> None:
     """Train a model: in the terminal UI, or headless."""
     from plt_tui.cli.hub import end_on_signals
@@ -82,7 +84,9 @@ def run(
     headless = no_ui or json_lines or not (sys.stdin.isatty() and sys.stdout.isatty())
     if detach:
         raise typer.Exit(detached(prepared))
-    raise typer.Exit(in_foreground(prepared, as_json=json_lines) if headless else with_ui(prepared))
+    if headless:
+        raise typer.Exit(in_foreground(prepared, as_json=json_lines))
+    raise typer.Exit(with_ui(prepared, low_bandwidth=low_bandwidth))
 
 
 def plugin_files(paths: list[Path] | None) -> tuple[str, ...]:
@@ -91,6 +95,16 @@ def plugin_files(paths: list[Path] | None) -> tuple[str, ...]:
         if not path.is_file():
             raise UsageError(f"--plugin {path}: no such file: {path.absolute()}")
     return tuple(str(path.absolute()) for path in paths or ())
+
+
+def prepare_new(sets: Sequence[str]) -> Prepared:
+    """Check a new run of `--set` texts alone, and take its folder.
+
+    Raises: PltTuiError, as `run` ends with; UsageError also when there is a run of that name.
+    """
+    return _prepare(
+        _Request(config=None, named={}, gpu=None, serve_metrics=False, sets=tuple(sets), resume="never", plugins=())
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,9 +159,25 @@ def _hold(folder: RunFolder, loaded: LoadedConfig, resume: str, plugins: tuple[s
         if root != folder.checkpoints:
             locks.append(folder.claim(root))
             refused.callback(os.close, locks[1])
+        loaded = _keep_secret(folder, loaded)
         folder.create(_with_origins(to_toml(loaded.config), loaded.origins))
         refused.pop_all()
     return Prepared(folder=folder, loaded=loaded, resume=resume, plugins=plugins, locks=tuple(locks))
+
+
+def _keep_secret(folder: RunFolder, loaded: LoadedConfig) -> LoadedConfig:
+    """Put the webhook where only the hub reads it; the configuration without it. Raises: StorageError.
+
+    The run's own config.toml, which never holds it, is no reason to forget it; any other source without one is.
+    """
+    from plt_tui.config.fields import printable
+    from plt_tui.config.separate import WEBHOOK, separated
+    from plt_tui.control.secrets import keep_webhook
+
+    without, webhook = separated(loaded)
+    if webhook or not loaded.origins[WEBHOOK].startswith(f"{printable(str(folder.config))}:"):
+        keep_webhook(folder, webhook)
+    return without
 
 
 def _refuse_other_past(folder: RunFolder, config: RunConfig) -> None:
@@ -306,6 +336,7 @@ def _with_origins(toml: str, origins: Mapping[str, str]) -> str:
 def resolved_here() -> str:
     """The configuration that a plain `plt-tui run` would use in this folder, with origins."""
     from plt_tui.config.load import load, to_toml
+    from plt_tui.config.separate import separated
 
-    loaded = load(None, environ=os.environ, dotenv=Path(".env"))
+    loaded, _ = separated(load(None, environ=os.environ, dotenv=Path(".env")))
     return _with_origins(to_toml(loaded.config), loaded.origins)

@@ -60,7 +60,7 @@ def describe() -> Mapping[str, FieldDoc]:
             docs[name] = FieldDoc(
                 section=section,
                 key=key,
-                type=_PATTERNS[name] if "pattern" in schema else _type_text(schema),
+                type=_PATTERNS[name] if "pattern" in schema else type_text(schema),
                 default=default,
                 doc=" ".join(schema["description"].split()),
                 choices=_choices(schema),
@@ -108,16 +108,17 @@ def listed(words: Sequence[str], last: str = "or") -> str:
     return f" {last} ".join(filter(None, [", ".join(words[:-1]), *words[-1:]]))
 
 
-def _type_text(schema: Mapping[str, Any]) -> str:
+def type_text(schema: Mapping[str, Any]) -> str:
+    """What a field with this JSON schema accepts, such as "a number > 0 and <= 10"; that it may be left out is not said."""
     if "anyOf" in schema:
-        return " or ".join(_type_text(part) for part in schema["anyOf"])
+        return " or ".join(type_text(part) for part in schema["anyOf"] if part.get("type") != "null")
     choices = _choices(schema)
     if choices:
         return listed([f'"{choice}"' for choice in choices])
     if "items" in schema:
-        return f"a list, each {_type_text(schema['items'])}"
+        return f"a list, each {type_text(schema['items'])}"
     if "prefixItems" in schema:
-        return f"[{', '.join(_type_text(item) for item in schema['prefixItems'])}]"
+        return f"[{', '.join(type_text(item) for item in schema['prefixItems'])}]"
     limits = {bound: schema[bound] for bound in _BOUNDS if schema.get(bound, LARGEST) != LARGEST}
     bounds = [f"{_BOUNDS[bound]} {_plain(limit)}" for bound, limit in limits.items()]
     noun = "text that is not empty" if schema.get("minLength") else _NOUNS[schema["type"]]

@@ -25,6 +25,7 @@ from plt_tui.config.sources import (
     ENVIRONMENT,
     OPTIONS,
     Assignment,
+    InvalidConfig,
     Layer,
     Origin,
     Problem,
@@ -107,7 +108,7 @@ def load_config(path: Path | str | None = None, *sets: str) -> RunConfig:
 def resolve(layers: Sequence[Layer], weights: Weights = pretrained_values) -> LoadedConfig:
     """The configuration of `layers`, weakest first, above the values that `weights` give, presets and defaults.
 
-    Raises: UsageError with all problems; StorageError when the weights are a damaged checkpoint.
+    Raises: InvalidConfig with all problems; StorageError when the weights are a damaged checkpoint.
     """
     problems = [problem for layer in layers for problem in [*layer.problems, *_target_problems(layer)]]
     given = _merged(layers)
@@ -200,7 +201,7 @@ def _min_lr(given: Mapping[str, Assignment]) -> dict[str, Assignment]:
 
 
 def _validated(values: Mapping[str, Assignment], given: Mapping[str, Assignment], problems: Sequence[Problem]) -> RunConfig:
-    """The RunConfig of `values`, which has every key. Raises: UsageError with `problems` and those of the values."""
+    """The RunConfig of `values`, which has every key. Raises: InvalidConfig with `problems` and those of the values."""
     tree: dict[str, dict[str, object]] = {}
     for name, assignment in values.items():
         section, _, key = name.partition(".")
@@ -210,9 +211,9 @@ def _validated(values: Mapping[str, Assignment], given: Mapping[str, Assignment]
     except ValidationError as error:
         details = {_field_name(detail): detail for detail in error.errors(include_url=False)}
         invalid = [_value_problem(values[name], detail, given) for name, detail in details.items()]
-        raise _usage_error([*problems, *invalid]) from None
+        raise InvalidConfig([*problems, *invalid]) from None
     if problems:
-        raise _usage_error(problems)
+        raise InvalidConfig(problems)
     return config
 
 
@@ -245,8 +246,3 @@ def _likely_choice(field: FieldDoc, value: object) -> str:
         return ""
     close = get_close_matches(value.lower(), field.choices, n=1)
     return f'; did you mean "{close[0]}"?' if close else ""
-
-
-def _usage_error(problems: Sequence[Problem]) -> UsageError:
-    in_order = sorted(problems, key=lambda problem: (problem.line == 0, problem.line))
-    return UsageError("\n".join(map(str, in_order)))

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 
+from plt_tui.config.alerts import AlertsSection
 from plt_tui.config.presets import preset
+from plt_tui.config.section import Section as Section
+from plt_tui.config.section import as_tuple
 
 DEFAULT_STEPS = 1000
 """Length of a run whose config names neither steps nor epochs nor tokens."""
@@ -20,17 +23,6 @@ PositiveInt = Annotated[int, Field(ge=1, le=LARGEST)]
 Interval = Annotated[int, Field(ge=0, le=LARGEST)]
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
 CorpusName = Annotated[str, Field(min_length=1)]
-
-
-class Section(BaseModel):
-    """Base of all sections: unknown keys are errors, types are not guessed, values cannot change."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True, allow_inf_nan=False)
-
-
-def _as_tuple(value: object) -> object:
-    """TOML's lists are tuples here, so that a section can be hashed and never changes."""
-    return tuple(value) if isinstance(value, list) else value
 
 
 class RunSection(Section):
@@ -72,7 +64,7 @@ class DataSection(Section):
     packing: Literal["concatenate", "best_fit"] = "concatenate"
     """concatenate: windows over the joined documents; best_fit: windows that begin with a document and hold whole ones."""
 
-    _lists = field_validator("train", "weights", mode="before")(_as_tuple)
+    _lists = field_validator("train", "weights", mode="before")(as_tuple)
 
     @property
     def corpora(self) -> tuple[str, ...]:
@@ -229,7 +221,7 @@ class OptimSection(Section):
     decay_fraction: float = Field(default=0.2, gt=0.0, le=1.0)
     """Share of the steps over which wsd decays."""
 
-    _lists = field_validator("betas", mode="before")(_as_tuple)
+    _lists = field_validator("betas", mode="before")(as_tuple)
 
     @field_validator("min_lr")
     @classmethod
@@ -354,8 +346,12 @@ class UiSection(Section):
 
     chart: Literal["braille", "block", "ascii"] = "braille"
     """Glyphs of the charts."""
-    theme: str = "textual-dark"
-    """Name of a Textual theme."""
+    theme: str = "auto"
+    """Name of a Textual theme, such as "nord"; auto: dark or light as the terminal is, and its own colours where it has 16."""
+    palette: Literal["default", "okabe-ito", "mono"] = "default"
+    """Colours of the curves; okabe-ito can be told apart by the colour-blind, mono needs no colour."""
+    low_bandwidth: bool = False
+    """Send at most 5 KB/s to the terminal, for slow connections."""
 
 
 class RunConfig(Section):
@@ -372,5 +368,6 @@ class RunConfig(Section):
     checkpoint: CheckpointSection = CheckpointSection()
     guard: GuardSection = GuardSection()
     control: ControlSection = ControlSection()
+    alerts: AlertsSection = AlertsSection()
     metrics: MetricsSection = MetricsSection()
     ui: UiSection = UiSection()

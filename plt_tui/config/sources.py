@@ -29,6 +29,7 @@ ENVIRONMENT: Mapping[str, str] = {
     "LEARNING_RATE": "optim.lr",
     "METRICS_SERVER_ADDR": "metrics.address",
     "CHECKPOINT_DIR": "checkpoint.dir",
+    "PLT_WEBHOOK": "alerts.webhook",
 }
 """Environment variables (and lines of `.env`), and the fields that they set."""
 
@@ -73,6 +74,14 @@ class Problem:
     def __str__(self) -> str:
         between = " " if self.origin == "--set" else ": "
         return f"{self.origin}{between}{self.key}: {self.text}"
+
+
+class InvalidConfig(UsageError):
+    """A request whose values are wrong; the message has one line for each of `problems`, those of the file first."""
+
+    def __init__(self, problems: Iterable[Problem]) -> None:
+        self.problems = tuple(sorted(problems, key=lambda problem: (problem.line == 0, problem.line)))
+        super().__init__("\n".join(map(str, self.problems)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,7 +167,7 @@ def converted(key: str, text: str) -> object:
     `1e3`.
     """
     kinds = describe()[key].kinds
-    value = _toml_value(text)
+    value = toml_value(text)
     if kinds <= {"string", "array"} and "string" in kinds:
         return value if isinstance(value, str) or (isinstance(value, list) and "array" in kinds) else text
     if isinstance(value, str) and kinds & {"integer", "number"}:
@@ -169,6 +178,15 @@ def converted(key: str, text: str) -> object:
     if "integer" in kinds and isinstance(value, float) and value.is_integer():
         return int(value)
     return value
+
+
+def toml_value(text: str) -> object:
+    """`text` read as one TOML value, or `text` itself."""
+    try:
+        document = tomli.loads(f"value = {text}")
+    except (ValueError, RecursionError):
+        return text
+    return document["value"] if len(document) == 1 else text
 
 
 def parse_dotenv(text: str) -> dict[str, str]:
@@ -219,12 +237,3 @@ def _assignment_of_set(text: str) -> Assignment | Problem:
     else:
         wrong = unknown_key(section if dot else "", key if dot else name, dotted=True)
     return Problem(origin="--set", key=printable(name), text=wrong)
-
-
-def _toml_value(text: str) -> object:
-    """`text` read as one TOML value, or `text` itself."""
-    try:
-        document = tomli.loads(f"value = {text}")
-    except (ValueError, RecursionError):
-        return text
-    return document["value"] if len(document) == 1 else text

@@ -78,6 +78,8 @@ class Attempt:
         self._alive: set[int] = set()
         self._done: dict[int, Done] = {}
         self._failures: list[Failed] = []
+        self._exits: dict[int, int] = {}
+        """Exit codes of the processes that have ended by themselves."""
         self._all_have_spoken = asyncio.Event()
         """All ranks have failed or ended."""
         self._stacks_from: dict[int, int] = {}
@@ -141,6 +143,7 @@ class Attempt:
     def on_rank_exit(self, rank: int, exit_code: int) -> None:
         """A rank's process ended, and everything it said has been delivered."""
         self._alive.discard(rank)
+        self._exits[rank] = exit_code
         self._watchdog.left(rank)
         if rank in self._done:  # however it ended, such as in a library's shutdown: all that it had to do was done
             if exit_code:
@@ -188,11 +191,13 @@ class Attempt:
         cause = root_cause(self._failures)
         if cause.rank in self._stacks_from:
             cause = replace(cause, log_tail=self._last_words(cause.rank), traceback=self._stacks(cause.rank))
+        exits = {str(rank): exit_code for rank, exit_code in sorted(self._exits.items())}
         was_over = self._is_over
         left = await self._end_all()  # then all that was said is heard
         last_step = max(self._step(), *(failure.step for failure in self._failures), self._watchdog.last_step)
         if not was_over:
-            self._owner.on_failed(replace(cause, step=last_step, while_starting=not self.is_training, left_alive=left))
+            known = replace(cause, step=last_step, while_starting=not self.is_training, left_alive=left, exits=exits)
+            self._owner.on_failed(known)
 
     async def _watch(self) -> None:
         """Look for a rank that hangs, until one does or the attempt is over."""

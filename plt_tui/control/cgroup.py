@@ -1,13 +1,14 @@
 """What a container or a batch system lets this process use: the CPU quota and the memory limit of its control group.
 
-Reads the files of version 2 (`cpu.max`, `memory.max`, `memory.events`) and version 1 (`cpu.cfs_quota_us`,
-`memory.limit_in_bytes`, `memory.oom_control`) and changes none. A parent group's limit holds for its children too. Invariant:
-where no group sets a limit the answer is None, not a guess.
+Reads the files of version 2 (`cpu.max`, `cpu.stat`, `memory.max`, `memory.events`) and version 1 (`cpu.cfs_quota_us`,
+`cpuacct.usage`, `memory.limit_in_bytes`, `memory.oom_control`) and changes none. A parent group's limit holds for its children
+too. Invariant: where no group sets a limit the answer is None, not a guess.
 Source: Linux kernel, Documentation/admin-guide/cgroup-v2.rst and cgroup-v1/memory.rst.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -15,6 +16,17 @@ ROOT = Path("/sys/fs/cgroup")
 MEMBERSHIP = Path("/proc/self/cgroup")
 _OOM_FILES = ("memory.events", "memory.oom_control")
 """Where a group's kills are counted, in version 2 and 1."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CpuUse:
+    """What a group with a quota has used since it was made, and in how many of its periods it was held back."""
+
+    quota: float
+    """CPUs' worth of time that it may use."""
+    used_s: float
+    periods: int
+    throttled: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +41,21 @@ def cpu_quota(root: Path = ROOT, membership: Path = MEMBERSHIP) -> float | None:
     """CPUs' worth of time that the groups of this process may use, or None when none of them is limited."""
     quotas = [_quota_of(folder) for folder in _folders(root, membership, "cpu")]
     return min((quota for quota in quotas if quota is not None), default=None)
+
+
+def cpu_use(root: Path = ROOT, membership: Path = MEMBERSHIP) -> CpuUse | None:
+    """Use and quota of the group whose CPU quota is the lowest; None when none is limited, or it does not tell."""
+    limited = [(quota, folder) for folder in _folders(root, membership, "cpu") if (quota := _quota_of(folder)) is not None]
+    if not limited:
+        return None
+    quota, folder = min(limited, key=lambda pair: pair[0])
+    counts = parse_counts(_read(folder / "cpu.stat") or "")
+    used_s = counts.get("usage_usec", -1) / 1e6
+    if used_s < 0:
+        used_s = int(_read(folder / "cpuacct.usage") or -1) / 1e9
+    if used_s < 0:
+        return None
+    return CpuUse(quota=quota, used_s=used_s, periods=counts.get("nr_periods", 0), throttled=counts.get("nr_throttled", 0))
 
 
 def memory_use(root: Path = ROOT, membership: Path = MEMBERSHIP) -> MemoryUse | None:
@@ -73,6 +100,11 @@ def parse_cfs(quota: str, period: str) -> float | None:
     return int(quota) / int(period) if int(quota) > 0 else None
 
 
+def parse_counts(text: str) -> dict[str, int]:
+    """The counters of a `cpu.stat` file, a name and a number to a line."""
+    return {name: int(count) for name, count in (line.split() for line in text.splitlines())}
+
+
 def parse_limit(text: str) -> int | None:
     """Bytes in a `memory.max` or `memory.limit_in_bytes` file; "max" is None."""
     return None if text.strip() == "max" else int(text)
@@ -87,6 +119,17 @@ def parse_inactive_file(stat: str) -> int:
 def parse_oom_kills(text: str) -> int:
     """The counter in a `memory.events` (version 2) or `memory.oom_control` (version 1, since Linux 4.13) file."""
     return int(dict(line.split() for line in text.splitlines()).get("oom_kill", 0))
+
+
+def container(root: Path, environ: Mapping[str, str]) -> str:
+    """What kind of container this process is in, as far as it shows; empty where it does not. root: the root folder."""
+    if environ.get("KUBERNETES_SERVICE_HOST"):
+        return "kubernetes"
+    if environ.get("APPTAINER_CONTAINER") or environ.get("SINGULARITY_CONTAINER"):
+        return "apptainer"
+    if (root / "run/.containerenv").exists():
+        return "podman"
+    return "docker" if (root / ".dockerenv").exists() else ""
 
 
 def _folders(root: Path, membership: Path, controller: str) -> list[Path]:

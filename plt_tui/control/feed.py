@@ -1,8 +1,9 @@
 """What a run has said so far, as append-only streams that any number of readers follow at their own pace.
 
 Every reader holds a `Cursor`; `Feed.read` gives what came since. Nothing is queued per reader, so a slow one costs no memory
-and disturbs nobody: steps and events are never lost to it, log lines beyond the ring are counted as dropped, and of gauges
-and rank reports it gets the newest only. Used from one thread (the hub's event loop, or the reader of a finished run's record).
+and disturbs nobody: steps and events are never lost to it, log lines beyond the ring are counted as dropped, and of gauges,
+rank reports and lines without an end it gets the newest only. Used from one thread (the hub's event loop, or the reader of a
+finished run's record).
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from plt_tui.protocol.events import (
     Gauges,
     LogLine,
     Logs,
+    OpenLine,
     Progress,
     RankStatus,
     Recent,
@@ -141,10 +143,9 @@ class Feed:
                 self._keep(event.lines)
                 self._log_count += len(event.lines)
                 self._left_out += event.dropped
-            case Gauges() | RankStatus() | Progress() | Recent():
-                topic = f"rank {event.rank}" if isinstance(event, RankStatus) else event.kind
+            case Gauges() | RankStatus() | Progress() | Recent() | OpenLine():
                 self._versions += 1
-                self._latest[topic] = (self._versions, event)
+                self._latest[_topic(event)] = (self._versions, event)
             case _:
                 self._abandon(event, is_left=len(self.state.branches) > num_branches)
                 self._forget()
@@ -236,3 +237,14 @@ class Feed:
         missing = self._log_count - cursor.log_lines
         kept = min(missing, len(self._logs))
         return self.log_tail(kept), missing - kept + self._left_out - cursor.left_out
+
+
+def _topic(event: Event) -> str:
+    """What the newest `event` of takes the place of the one before."""
+    match event:
+        case RankStatus():
+            return f"rank {event.rank}"
+        case OpenLine():
+            return f"open line of {event.source}"
+        case _:
+            return event.kind

@@ -1,7 +1,7 @@
 """The run folder: where each file of a run lies, who holds it, and how files are replaced safely.
 
     runs/<name>/
-      run.json  config.toml  journal.jsonl  metrics.jsonl  samples.jsonl  lock
+      run.json  config.toml  webhook  journal.jsonl  metrics.jsonl  samples.jsonl  lock
       logs/hub.log  logs/rank-0.log ...
       checkpoints/step-00000500/{model.safetensors, optimizer.safetensors, state.json, manifest.json}
 
@@ -64,6 +64,11 @@ class RunFolder:
     def config(self) -> Path:
         """The resolved configuration."""
         return self.path / "config.toml"
+
+    @property
+    def webhook(self) -> Path:
+        """The address that alerts are posted to; a secret, see `secrets`."""
+        return self.path / "webhook"
 
     @property
     def journal(self) -> Path:

@@ -16,13 +16,21 @@ from typing import Any, TypeVar
 
 import psutil
 
-from plt_tui.control.cgroup import MemoryUse, cpu_quota, memory_use
-from plt_tui.control.nvml import DriverNvml, Nvml, NvmlError, VisibleGpus
+from plt_tui.control.cgroup import CpuUse, MemoryUse, cpu_quota, cpu_use, memory_use
+from plt_tui.control.nvml import NO_DRIVER, DriverNvml, Nvml, NvmlError, VisibleGpus
 from plt_tui.protocol.events import Gauges
 from plt_tui.protocol.text import safe_line
 
 FIRST_READ_S = 0.2
 """From the start of the thread to its first reading: a core's use is a difference over time."""
+
+_GPUS_FOR = {
+    "docker": "--gpus all",
+    "podman": "--device nvidia.com/gpu=all",
+    "kubernetes": "a limit of nvidia.com/gpu",
+    "apptainer": "--nv",
+}
+"""How each kind of container is given the GPUs of its machine."""
 
 _logger = logging.getLogger(__name__)
 _ValueT = TypeVar("_ValueT")
@@ -64,10 +72,17 @@ def gpu_ordinals(gpus: VisibleGpus, torch_version: str) -> list[int]:
 class Sensors:
     """Reads everything at once. One thread only: psutil remembers the CPU times of the last reading by thread."""
 
-    def __init__(self, nvml: Nvml | None = None, visible: str | None = None, disk: Path | None = None) -> None:
-        """`visible`: the value of CUDA_VISIBLE_DEVICES, None when it is not set; `disk`: a path on the disk to watch."""
+    def __init__(
+        self, nvml: Nvml | None = None, visible: str | None = None, disk: Path | None = None, container: str = ""
+    ) -> None:
+        """`visible`: the value of CUDA_VISIBLE_DEVICES, None when it is not set; `disk`: a path on the disk to watch;
+        `container`: the kind of container that this is, see `cgroup`.
+        """
         self._gpus = VisibleGpus(nvml or DriverNvml(), visible)
         self._disk = disk
+        self._container = container
+        self._last_use: tuple[float, CpuUse] | None = None
+        """What the control group had used at the last reading, and when that was."""
         self._complaints: set[tuple[str, type[Exception]]] = set()
 
     def prime(self) -> None:
@@ -78,6 +93,7 @@ class Sensors:
         """All gauges, stamped `now` (Unix seconds). What cannot be read is empty: no cores, 0 bytes in all, no GPUs."""
         memory = self._guarded("memory", _memory, MemoryUse(used_bytes=0, total_bytes=0))
         gpus, gpu_reason = self._read_gpus()
+        quota, used, throttled = self._guarded("CPU quota", self._read_quota, (None, None, None))
         return Gauges(
             time=now,
             cores=self._guarded("CPU", _core_percents, []),
@@ -86,6 +102,9 @@ class Sensors:
             gpus=gpus,
             gpu_reason=gpu_reason,
             disk_free_bytes=self._guarded("disk", self._read_disk, None),
+            cpu_quota=quota,
+            cpu_used=used,
+            cpu_throttled=throttled,
         )
 
     def close(self) -> None:
@@ -95,11 +114,21 @@ class Sensors:
     def _read_disk(self) -> int | None:
         return None if self._disk is None else free_bytes(self._disk)
 
+    def _read_quota(self) -> tuple[float | None, float | None, float | None]:
+        """The quota, where it is below the cores that may be used, and what was used of it since the last reading."""
+        now, use, last = time.monotonic(), cpu_use(), self._last_use
+        if use is None or use.quota >= len(_allowed_cores()):
+            return None, None, None
+        self._last_use = (now, use)
+        return (use.quota, *used_since(last[1], use, now - last[0])) if last is not None else (use.quota, None, None)
+
     def _read_gpus(self) -> tuple[list[dict[str, Any]], str]:
         try:
             return self._gpus.read(), ""
         except NvmlError as error:
-            return [], str(error)
+            how = _GPUS_FOR.get(self._container)
+            hint = f" in this container ({self._container}: {how})" if how and str(error) == NO_DRIVER else ""
+            return [], f"{error}{hint}"
         except Exception as error:  # noqa: BLE001 - whatever a broken driver raises is the reason that people see
             return [], f"NVML: {safe_line(str(error) or type(error).__name__)}"
 
@@ -161,6 +190,13 @@ def of_cores(percents: Sequence[float], allowed: Collection[int]) -> list[float]
     if len(percents) == len(allowed):
         return list(percents)
     return [percents[core] for core in sorted(allowed) if core < len(percents)]
+
+
+def used_since(before: CpuUse, now: CpuUse, seconds: float) -> tuple[float | None, float | None]:
+    """CPUs' worth of time that a group has used, and the share of its periods in which it was held back; None: unknown."""
+    used = (now.used_s - before.used_s) / seconds if seconds > 0 else None
+    periods = now.periods - before.periods
+    return used, (now.throttled - before.throttled) / periods if periods > 0 else None
 
 
 def tighter(host: MemoryUse, group: MemoryUse | None) -> MemoryUse:

@@ -27,6 +27,7 @@ from plt_tui.control.feed import Feed
 from plt_tui.control.folder import RunFolder, RunInfo, boot_id, host_name
 from plt_tui.control.logs import LogFollower
 from plt_tui.control.placement import Placement, placed
+from plt_tui.control.plateau import PlateauWatch
 from plt_tui.control.record import Recorder, read_feed
 from plt_tui.control.restart import GiveUp, decide, where
 from plt_tui.control.space import space_alert
@@ -75,6 +76,7 @@ class Hub:
         self._config = config
         self._options = options
         self.feed: Feed = read_feed(folder)
+        self._plateau = PlateauWatch(config.alerts)
         self._recorder = Recorder(folder, self.feed.last_seq, self._record_failing)
         self._attempt = self._new_attempt()
         self._pending: dict[str, Command] = {}
@@ -253,6 +255,8 @@ class Hub:
                     self.publish(Alert(topic="checkpoint", text=""))
             case _:
                 self.publish(event)
+        if (plateau := self._plateau.look(self.feed)) is not None:
+            self.publish(plateau)
 
     def on_failed(self, cause: Failed) -> None:
         """A rank failed and all are gone: start them again, or end the run."""

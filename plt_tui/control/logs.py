@@ -12,15 +12,18 @@ import os
 import re
 import time
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO
 
-from plt_tui.protocol.events import LogLine, Logs
+from plt_tui.protocol.events import Event, LogLine, Logs, OpenLine
 from plt_tui.protocol.rank import ASIDE_SUFFIX
 from plt_tui.protocol.text import MAX_LINE_CHARS, safe_line
 
 MAX_READ_BYTES = 64 * 1024
 """Most bytes of one file that are shown per look: 50 ms where every character is one to be made visible."""
+MAX_RECORDED_BYTES = 4 * 1024 * 1024
+"""Most bytes of one file that are shown of a run that has ended."""
 MAX_LINES = 5000
 """Most lines of one file that are shown per look."""
 MAX_LINE_BYTES = 4 * MAX_LINE_CHARS
@@ -30,9 +33,12 @@ MAX_SKIP_BYTES = 8 * 1024 * 1024
 
 TICK_S = 0.25
 """Seconds between two looks at the files."""
+OPEN_LINE_S = 1.0
+"""A line that has no end yet is told this often: every time is a redraw in every view."""
 
 _LEVELLED = re.compile(r"^(?:\S+ )?(DEBUG|INFO|WARNING|ERROR|CRITICAL) (.*)$", re.DOTALL)
 """A line as the ranks' logging writes it: time, level, message."""
+_DATED = re.compile(rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d ")
 
 
 class LogTail:
@@ -46,6 +52,8 @@ class LogTail:
         self._identity = _identity(path)
         self.is_behind = False
         """There was more to read at the last look than one look takes on."""
+        self.open_text = ""
+        """How far a line is that has no end yet and is redrawn with carriage returns; empty when there is none."""
 
     def read(self, now: float, *, to_the_end: bool = False) -> tuple[list[LogLine], int]:
         """Whole lines written since the last call, stamped `now` (Unix seconds), and the number of lines left out.
@@ -68,7 +76,8 @@ class LogTail:
             lines.append(self._partial)
         if to_the_end:
             self._partial = b""
-        elif len(self._partial) >= MAX_READ_BYTES:
+        self.open_text = safe_line(_last_state(self._partial[-MAX_LINE_BYTES:])) if b"\r" in self._partial else ""
+        if len(self._partial) >= MAX_READ_BYTES:
             self._partial = self._partial[:MAX_LINE_BYTES]
         dropped += len(lines[:-MAX_LINES])
         return [parse_line(line, self._source, now) for line in lines[-MAX_LINES:]], dropped
@@ -112,32 +121,38 @@ def _identity(path: Path) -> tuple[int, int] | None:
 class LogFollower:
     """Follows the files of several sources and hands new lines to `publish`. In the hub's event loop."""
 
-    def __init__(self, paths: Mapping[str, Path], publish: Callable[[Logs], None]) -> None:
-        self._tails = [LogTail(path, source, from_end=True) for source, path in paths.items()]
+    def __init__(self, paths: Mapping[str, Path], publish: Callable[[Event], None]) -> None:
+        self._tails = {source: LogTail(path, source, from_end=True) for source, path in paths.items()}
         self._publish = publish
+        self._open: dict[str, tuple[str, float]] = {}
+        """The open line that was last told of a source, and when."""
 
     async def follow(self) -> None:
         """Look at the files a few times a second, until cancelled."""
         while True:
             await asyncio.sleep(TICK_S)
-            for tail in self._tails:
-                self._look(tail)
+            for source in self._tails:
+                self._look(source)
                 await asyncio.sleep(0)  # many files at once are many short turns of the loop
 
     def read(self, *, to_the_end: bool = False) -> None:
         """Publish what is new; `to_the_end`: all that is left, as nobody writes any more."""
-        for tail in self._tails:
-            self._look(tail)
+        for source, tail in self._tails.items():
+            self._look(source)
             while to_the_end and tail.is_behind:
-                self._look(tail)
+                self._look(source)
             if to_the_end:
-                self._look(tail, to_the_end=True)
+                self._look(source, to_the_end=True)
 
-    def _look(self, tail: LogTail, *, to_the_end: bool = False) -> None:
-        now = time.time()
+    def _look(self, source: str, *, to_the_end: bool = False) -> None:
+        now, tail = time.time(), self._tails[source]
         lines, dropped = tail.read(now, to_the_end=to_the_end)
         if lines or dropped:
             self._publish(Logs(time=now, lines=lines, dropped=dropped))
+        told, told_at = self._open.get(source, ("", 0.0))
+        if tail.open_text != told and (not tail.open_text or not 0 <= now - told_at < OPEN_LINE_S):
+            self._open[source] = tail.open_text, now
+            self._publish(OpenLine(time=now, source=source, text=tail.open_text))
 
 
 def parse_line(line: bytes, source: str, now: float) -> LogLine:
@@ -150,15 +165,45 @@ def parse_line(line: bytes, source: str, now: float) -> LogLine:
 
 def last_lines(path: Path, count: int) -> list[str]:
     """The last `count` lines of a log file, through the escape filter; none when it cannot be read."""
+    return [safe_line(_last_state(line)) for line in _tail(path, count, MAX_READ_BYTES)]
+
+
+def recorded_lines(path: Path, source: str, count: int) -> list[LogLine]:
+    """The last `count` lines of a log file that nobody writes any more, as log lines; none when it cannot be read.
+
+    Each has the time that it gives itself, else that of the line before it; a file without times has that of its last change.
+    """
+    lines = _tail(path, count, MAX_RECORDED_BYTES)
+    times = [_moment(line) for line in lines]
+    moment = next(filter(None, times), 0.0) or (path.stat().st_mtime if lines else 0.0)
+    told = []
+    for line, known in zip(lines, times, strict=True):
+        moment = known or moment
+        told.append(parse_line(line, source, moment))
+    return told
+
+
+def _tail(path: Path, count: int, max_bytes: int) -> list[bytes]:
+    """The last `count` lines within the last `max_bytes` of a file."""
     try:
         with path.open("rb") as file:
-            size = file.seek(0, 2)
-            file.seek(max(0, size - MAX_READ_BYTES))
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - max_bytes))
             data = file.read()
     except OSError:
         return []
     lines = data.removesuffix(b"\n").split(b"\n") if data else []
-    return [safe_line(_last_state(line)) for line in lines[max(0, len(lines) - count) :]]
+    return lines[max(0, len(lines) - count) :]
+
+
+def _moment(line: bytes) -> float:
+    """Unix seconds of a line that begins with its local time, as the ranks' logging writes it; 0 for all others."""
+    if _DATED.match(line) is None:
+        return 0.0
+    try:
+        return datetime.fromisoformat(line[:19].decode()).timestamp()
+    except (ValueError, OverflowError, OSError):  # no date at all, or one that this system cannot count
+        return 0.0
 
 
 def _last_state(line: bytes) -> str:

@@ -27,6 +27,17 @@ _REASONS = {
     15: "the GPU is lost",  # NVML_ERROR_GPU_IS_LOST
 }
 
+SLOWDOWNS = {
+    0x04: "power cap",  # SwPowerCap
+    0x10: "held back by other GPUs",  # SyncBoost
+    0x20: "heat",  # SwThermalSlowdown
+    0x40: "overheated",  # HwThermalSlowdown
+    0x80: "power supply",  # HwPowerBrakeSlowdown
+    0x08: "the hardware",  # HwSlowdown: of no kind of its own
+}
+"""Why a GPU is slower than it could be, by NVML's nvmlClocksEventReasons. Not in it: idleness, and clocks set by hand."""
+_HARDWARE, _KINDS_OF_HARDWARE = 0x08, 0x40 | 0x80
+
 _ValueT = TypeVar("_ValueT")
 
 
@@ -69,6 +80,9 @@ class Nvml(Protocol):
 
     def power_w(self, device: Any) -> float:
         """Power drawn by the board."""
+
+    def throttled(self, device: Any) -> int:
+        """What keeps the clocks lower than they could be, a sum of the keys of SLOWDOWNS and others."""
 
 
 class DriverNvml:
@@ -130,6 +144,13 @@ class DriverNvml:
     def power_w(self, device: Any) -> float:
         """Watts. Raises: NvmlError."""
         return float(self._ask("nvmlDeviceGetPowerUsage", device)) / 1000
+
+    def throttled(self, device: Any) -> int:
+        """Bits. Raises: NvmlError."""
+        try:
+            return int(self._ask("nvmlDeviceGetCurrentClocksEventReasons", device))
+        except NvmlError:  # a driver before 535 knows it by its older name only
+            return int(self._ask("nvmlDeviceGetCurrentClocksThrottleReasons", device))
 
     def _ask(self, question: str, *args: Any) -> Any:
         try:
@@ -229,7 +250,7 @@ def read_gpu(nvml: Nvml, ordinal: int, key: Key) -> dict[str, Any]:
             return None
 
     device = ask("device", lambda: nvml.device(key))
-    values: dict[str, Any] = dict.fromkeys(("utilisation", "temperature_c", "power_w"))
+    values: dict[str, Any] = dict.fromkeys(("utilisation", "temperature_c", "power_w", "throttled"))
     name, memory = None, None
     if device is not None:
         name = ask("name", lambda: nvml.name(device))
@@ -237,6 +258,7 @@ def read_gpu(nvml: Nvml, ordinal: int, key: Key) -> dict[str, Any]:
         values["utilisation"] = ask("utilisation", lambda: _utilisation(nvml, device))
         values["temperature_c"] = ask("temperature_c", lambda: nvml.temperature_c(device))
         values["power_w"] = ask("power_w", lambda: nvml.power_w(device))
+        values["throttled"] = ask("throttled", lambda: slowdown_words(nvml.throttled(device)))
     used_bytes, total_bytes = memory or (None, None)
     return {
         "index": ordinal,
@@ -246,6 +268,13 @@ def read_gpu(nvml: Nvml, ordinal: int, key: Key) -> dict[str, Any]:
         "memory_total_bytes": total_bytes,
         "reason": "; ".join(f"{reason} ({', '.join(fields)})" for reason, fields in missing.items()),
     }
+
+
+def slowdown_words(bits: int) -> str:
+    """What `Nvml.throttled` says, for people; empty where nothing slows the GPU down."""
+    if bits & _KINDS_OF_HARDWARE:
+        bits &= ~_HARDWARE
+    return ", ".join(words for bit, words in SLOWDOWNS.items() if bits & bit)
 
 
 def _utilisation(nvml: Nvml, device: Any) -> float:

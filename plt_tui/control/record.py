@@ -34,6 +34,7 @@ from plt_tui.protocol.events import (
     Event,
     Gauges,
     Logs,
+    OpenLine,
     Phase,
     Progress,
     RankStatus,
@@ -54,7 +55,7 @@ MAX_CHUNK_LINES = 512
 
 _logger = logging.getLogger(__name__)
 
-_NOT_RECORDED = (Progress, RankStatus, Recent, Gauges, Logs, Steps, CaughtUp)
+_NOT_RECORDED = (Progress, RankStatus, Recent, Gauges, Logs, OpenLine, Steps, CaughtUp)
 
 
 class LineFile:
@@ -305,6 +306,15 @@ def read_feed(folder: RunFolder) -> Feed:
         else:
             feed.publish_rows(item.columns, item.last)
     return feed
+
+
+def read_since(folder: RunFolder, seq: int) -> list[Event]:
+    """What was recorded after the event of number `seq`, in order. Raises: StorageError.
+
+    Of steps and evaluations only those in the last TAIL_BYTES of their file are looked at: for who followed the run until now.
+    """
+    events = heapq.merge(_read(folder.journal), _read(folder.samples), _tail(folder.metrics), key=lambda event: event.seq)
+    return [event for event in events if event.seq > seq]
 
 
 def read_overview(folder: RunFolder) -> RunState:

@@ -7,7 +7,7 @@ keep them beside this state. Invariant: folding the journal and the metrics of a
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -206,10 +206,8 @@ def apply(state: RunState, event: Event) -> RunState:
             others_ = {topic: alert for topic, alert in state.alerts.items() if topic != event.topic}
             return replace(state, alerts={**others_, event.topic: event} if event.text else others_)
         case End():
-            ranks = {number: replace(rank, doing="ended") for number, rank in state.ranks.items()}
-            return replace(
-                state, ranks=ranks, end=event, phase=event.phase, reason=event.reason or state.reason, step=event.step
-            )
+            reason = event.reason or state.reason
+            return replace(state, ranks=_ended(state.ranks), end=event, phase=event.phase, reason=reason, step=event.step)
         case _:
             return state
 
@@ -245,16 +243,22 @@ def _after_block(state: RunState, block: Steps) -> RunState:
 def _after_phase(state: RunState, event: Phase) -> RunState:
     restarts = state.restarts + (event.phase == "restarting")
     has_no_ranks = event.phase in ("starting", "restarting", "hibernated")
-    end = None if event.phase not in FINAL_PHASES else state.end
+    is_final = event.phase in FINAL_PHASES  # of a hub that died without a word: its ranks died with it
+    end = state.end if is_final else None
+    ranks = _ended(state.ranks) if is_final else state.ranks
     return replace(
         state,
         phase=event.phase,
         reason=event.reason,
         restarts=restarts,
-        ranks={} if has_no_ranks else state.ranks,
+        ranks={} if has_no_ranks else ranks,
         recent=None if has_no_ranks else state.recent,
         end=end,
     )
+
+
+def _ended(ranks: Mapping[int, RankStatus]) -> dict[int, RankStatus]:
+    return {number: replace(rank, doing="ended") for number, rank in ranks.items()}
 
 
 def _after_start(state: RunState, event: Run) -> RunState:

@@ -13,18 +13,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from plt_tui.config.patience import SILENT_S, patience
 from plt_tui.config.schema import ControlSection
 from plt_tui.protocol.events import CommandStatus, Event, RankStatus, Step
 
 CHECK_S = 1.0
 """Time between two checks."""
-SILENT_S = 3.0
-"""A rank whose threads can run says something about once a second. No limit is shorter than this."""
-MEDIAN_STEPS = 10
-"""A limit is this many median steps where they take longer than `control.hang_s`."""
 STEPS_KEPT = 100
-LIKE_A_START = ("rewinding", "ended")
-"""What a main thread does in one piece: it reads a checkpoint, or hashes all weights."""
 EDITS = ("set", "undo", "rewind")
 """After these a step can be another one: larger, or of a shape that `train.compile` compiles first."""
 
@@ -120,13 +115,10 @@ class Watchdog:
 
     def _limit(self) -> tuple[float, str]:
         """Seconds that a rank may stand still, and why just so many."""
-        hang_s, start_s = self.control.hang_s, self.control.start_s
-        if not self._step_ms or any(word.doing in LIKE_A_START for word in self.words.values()):
-            return max(SILENT_S, hang_s, start_s), f"control.start_s is {start_s:g}"
-        steps_s = MEDIAN_STEPS * statistics.median(self._step_ms) / 1e3
-        if steps_s > hang_s:
-            return max(SILENT_S, steps_s), f"{MEDIAN_STEPS} median steps are {steps_s:.0f} s"
-        return max(SILENT_S, hang_s), f"control.hang_s is {hang_s:g}"
+        step_s = statistics.median(self._step_ms) / 1e3 if self._step_ms else None
+        return patience(
+            self.control.hang_s, self.control.start_s, step_s=step_s, doings=[word.doing for word in self.words.values()]
+        )
 
 
 def judge(words: Sequence[Word], limit_s: float, limit: str) -> Hang | None:

@@ -117,3 +117,16 @@ def _expected_bytes(corpora: Corpora, limit: int) -> int:
     if any(is_plugin(source) for source in corpora.train):
         return 0
     return sum(min(source.size, limit or source.size) for source in corpora.train)
+
+
+def vocab_size_ahead(config: DataSection, corpora: Corpora) -> int | None:
+    """Size of the vocabulary before any corpus is read: for `bpe` the most it can be, None where only the text tells (`char`).
+
+    Raises: DataError when the tokenizer's file cannot be used.
+    """
+    file = tokenizer_file(config)
+    if file is not None:
+        return load_file(file.path).vocab_size
+    if corpora.train[0].holds_tokens or config.tokenizer == "bpe":
+        return config.vocab_size
+    return ByteTokenizer.vocab_size if config.tokenizer == "byte" else None

@@ -8,13 +8,12 @@ Sizes: B sequences, T positions, C width, H query heads, K key-value heads, D he
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from plt_tui.config.schema import ModelSection
+from plt_tui.config.size import ffn_width
 from plt_tui.model.kernels import rms_norm, squared_relu
 
 QK_NORM_LOGIT = 14.0
@@ -193,10 +192,3 @@ def _activate(activation: str, x: Tensor) -> Tensor:
         return functional.gelu(x, approximate="tanh")  # GPT-2's form (Hendrycks and Gimpel 2016, arXiv 1606.08415, section 2)
     gate, value = x.chunk(2, dim=-1)
     return functional.silu(gate) * value
-
-
-def ffn_width(shape: ModelSection) -> int:
-    """Hidden size of the feed-forward part: `shape.ffn`, or 4 C, or for swiglu 8/3 C rounded up to a multiple of 32."""
-    if shape.activation == "swiglu" and not shape.ffn:  # a third matrix: 8/3 keeps the number of weights
-        return math.ceil(shape.width * 8 / 3 / 32) * 32
-    return shape.ffn or 4 * shape.width

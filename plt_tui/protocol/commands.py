@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -54,6 +54,10 @@ VERBS: Mapping[str, Verb] = {
     "stop": Verb(help="save, then end the run", args={"now": "true: end without saving"}),
     "note": Verb(help="write a remark into the journal", args={"text": "the remark"}, required=("text",)),
 }
+
+
+PROSE = ("note", "sample")
+"""Verbs whose words need no quotes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,6 +108,29 @@ def check(command: Command) -> Command:
     if not isinstance(now, bool):  # "false" is true in Python, and would end the run without saving
         raise UsageError(f"{command.name}: now is true or false, not {now!r}")
     return command
+
+
+def named_args(verb: str, values: Sequence[str], *, now: bool = False) -> dict[str, Any]:
+    """The words after a verb by the names of its arguments, in the order of its table; `now`: `--now` was given.
+
+    Raises: UsageError for an unknown verb, and for more words than it takes.
+    """
+    if verb not in VERBS:
+        raise UsageError(f"unknown command {verb!r}; known: {', '.join(VERBS)}")
+    names = [name for name in VERBS[verb].args if name != "now"]
+    if verb in PROSE and values:
+        values = [" ".join(values)]
+    if verb == "rewind" and list(values[1:2]) == ["skip"]:  # as people say it: rewind 400 skip 30
+        if len(values) == 2:
+            raise UsageError("rewind: how many batches to skip? such as: rewind 400 skip 30")
+        values = [values[0], *values[2:]]
+    if len(values) > len(names):
+        most = f"at most {len(names)} argument{'s' if len(names) > 1 else ''} ({', '.join(names)})" if names else "no arguments"
+        raise UsageError(f"{verb} takes {most}, not {len(values)}")
+    named: dict[str, Any] = dict(zip(names, values, strict=False))
+    if now:
+        named["now"] = True
+    return named
 
 
 def rewind_of(args: Mapping[str, Any]) -> tuple[int, int]:

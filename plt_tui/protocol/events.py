@@ -299,6 +299,9 @@ class Failed(Event):
     """A collective failed: most likely because another rank failed first."""
     left_alive: list[int] = field(default_factory=list)
     """Process ids of ranks that could not be ended after it: nothing may be started in their place."""
+    exits: dict[str, int] = field(default_factory=dict)
+    """Exit codes of the ranks whose processes had ended by themselves when the cause was named, by rank as JSON's keys are;
+    negative: by that signal. The other ranks were ended by the hub."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -327,6 +330,16 @@ LogLine = list[Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OpenLine(Event):
+    """How far a log line is that is redrawn with carriage returns and has no end yet: a progress bar that moves."""
+
+    kind: ClassVar[str] = "open_line"
+    source: str
+    text: str
+    """Already through the escape filter. Empty: the line has ended, and comes whole among the others."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Gauges(Event):
     """The machine at one moment. A value that cannot be read is None and `reason` says why."""
 
@@ -336,11 +349,18 @@ class Gauges(Event):
     memory_used_bytes: int
     memory_total_bytes: int
     gpus: list[dict[str, Any]]
-    """Per GPU: index, name, utilisation (0-100), memory_used_bytes, memory_total_bytes, temperature_c, power_w, reason."""
+    """Per GPU: index, name, utilisation (0-100), memory_used_bytes, memory_total_bytes, temperature_c, power_w, throttled (why
+    it is slower than it could be; empty: it is not), reason."""
     gpu_reason: str = ""
     """Why `gpus` is empty."""
     disk_free_bytes: int | None = None
     """What this user may still write to the file system of the checkpoints."""
+    cpu_quota: float | None = None
+    """Cores' worth of time that the control group may use; None: all of `cores`, whose use is then ours and that of others."""
+    cpu_used: float | None = None
+    """Cores' worth of time that the control group has used since the last reading; None while unknown."""
+    cpu_throttled: float | None = None
+    """Share of that time, 0 to 1, in which the kernel held the group back because it had used its quota."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

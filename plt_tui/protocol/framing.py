@@ -17,16 +17,18 @@ from plt_tui.protocol.events import Event
 
 _EventT = TypeVar("_EventT", bound=Event)
 _KINDS: Mapping[str, type[Event]] = {cls.kind: cls for cls in Event.__subclasses__()}
-_FLOAT_FIELDS: Mapping[str, tuple[str, ...]] = {
-    kind: tuple(f.name for f in dataclasses.fields(cls) if f.type == "float") for kind, cls in _KINDS.items()
+_FLOATS = ("float", "float | None")
+_FLOAT_FIELDS: Mapping[str, Mapping[str, bool]] = {
+    kind: {f.name: f.type != "float" for f in dataclasses.fields(cls) if f.type in _FLOATS} for kind, cls in _KINDS.items()
 }
+"""Of each kind the fields that hold a float, and whether they may hold None instead."""
 
 
 def to_json(event: Event) -> dict[str, Any]:
     """The event as built-in values, `kind` first."""
     values = {f.name: getattr(event, f.name) for f in dataclasses.fields(event)}
     for name in _FLOAT_FIELDS[event.kind]:
-        if not math.isfinite(values[name]):
+        if values[name] is not None and not math.isfinite(values[name]):
             values[name] = repr(values[name])
     return {"kind": event.kind, **values}
 
@@ -43,7 +45,9 @@ def from_json(value: object) -> Event:
         raise ValueError(f"unknown event kind {value.get('kind')!r}")
     known = {f.name: value[f.name] for f in dataclasses.fields(cls) if f.name in value}
     try:
-        known.update({name: float(known[name]) for name in _FLOAT_FIELDS[cls.kind] if name in known})
+        for name, is_optional in _FLOAT_FIELDS[cls.kind].items():
+            if name in known and not (is_optional and known[name] is None):
+                known[name] = float(known[name])
         return cls(**known)
     except (TypeError, OverflowError) as error:
         raise ValueError(f"event {cls.kind!r}: {error}") from None

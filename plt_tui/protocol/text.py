@@ -6,9 +6,17 @@ markup. Text passes here where it enters the hub; every view may rely on it. Doe
 
 from __future__ import annotations
 
+import re
 import unicodedata
+from itertools import groupby
 
 MAX_LINE_CHARS = 4096
+MAX_MARKS = 8
+"""Combining marks on one character: twice what any script needs. More of them draw over the lines above and below."""
+
+_MARKS = ("Mn", "Me")
+_SUSPICIOUS = re.compile(rf"[^\w\s!-~]{{{MAX_MARKS + 1}}}")
+"""Marks are no letters; what else is found here (box drawings, emoji) is looked at once more."""
 
 
 def safe_text(text: str, max_line_chars: int = MAX_LINE_CHARS) -> str:
@@ -26,12 +34,23 @@ def _safe_line(line: str, max_line_chars: int) -> str:
     line = line[:max_line_chars]
     if not line.isprintable():
         line = "".join(char if _is_harmless(char) else _escaped(char) for char in line)
+    if _SUSPICIOUS.search(line):
+        line = "".join(_thinned(list(chars)) if is_mark else "".join(chars) for is_mark, chars in groupby(line, _is_mark))
     return f"{line} … (+{hidden} characters)" if hidden > 0 else line
 
 
 def _is_harmless(char: str) -> bool:
     """Printable, a tab, or a blank such as U+3000 (CJK) and U+00A0, which `isprintable` counts out."""
     return char.isprintable() or char == "\t" or unicodedata.category(char) == "Zs"
+
+
+def _is_mark(char: str) -> bool:
+    return unicodedata.category(char) in _MARKS
+
+
+def _thinned(marks: list[str]) -> str:
+    """As many of the marks of one character as it can bear; the others become visible."""
+    return "".join([*marks[:MAX_MARKS], *map(_escaped, marks[MAX_MARKS:])])
 
 
 def _escaped(char: str) -> str:

@@ -9,7 +9,7 @@ import itertools
 import math
 from collections.abc import Callable, Sequence
 
-from plt_tui.views.formats import scientific
+from plt_tui.views.formats import format_value, scientific
 
 NumberFormat = Callable[[float], str]
 
@@ -17,6 +17,10 @@ LARGEST = 1e300
 """Ranges are kept inside it, so that no arithmetic on an axis overflows."""
 _SMALLEST = 5e-324
 """The smallest float above zero."""
+_CLOCK_STEPS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10_800, 21_600, 43_200)
+"""Seconds between ticks that people count in, below a day."""
+_DAY_S = 86_400
+_UNITS = ((_DAY_S, "d"), (3600, "h"), (60, "m"), (1, "s"))
 
 
 def nice_step(span: float, n: int) -> float:
@@ -64,6 +68,21 @@ def log_ticks(low: float, high: float, n: int) -> list[float]:
     return inside[:n] if len(inside) >= 3 else nice_ticks(low, high, n)
 
 
+def duration_ticks(low: float, high: float, n: int) -> list[float]:
+    """Seconds in [low, high] at whole steps of a clock, about `n` and at least two; none where `nice_ticks` gives none."""
+    ticks = nice_ticks(low, high, n)
+    rough = (high - low) / n if ticks else 0.0
+    if rough <= 1.0 or rough > LARGEST:
+        return ticks
+    days = max(1.0, nice_step((high - low) / _DAY_S, n)) * _DAY_S
+    step = next((step for step in _CLOCK_STEPS if step >= rough), days)
+    for finer in (step, *(finer for finer in reversed(_CLOCK_STEPS) if finer < step)):
+        first, last = _multiples(low, high, finer)
+        if first < last < 1e15:
+            return [float(index * finer) for index in range(first, last + 1)]
+    return ticks
+
+
 def padded_range(low: float, high: float) -> tuple[float, float]:
     """A range around [low, high] whose ends are quarter ticks, so that it stays the same while the extremes move a little."""
     if not (math.isfinite(low) and math.isfinite(high)):
@@ -103,3 +122,22 @@ def format_tick(value: float) -> str:
     text = f"{value:.2e}"
     mantissa, exponent = text.split("e")
     return f"{mantissa.rstrip('0').rstrip('.')}e{int(exponent)}"
+
+
+def format_clock(seconds: float) -> str:
+    """A time span down to its last unit that is not zero: "0", "0.5s", "45s", "1m30s", "2h", "1h00m30s", "1d12h"."""
+    if not abs(seconds) < 1e15:
+        return format_value(seconds)
+    if seconds < 0:
+        return f"-{format_clock(-seconds)}"
+    seconds = round(seconds, 3)
+    if seconds < 60:
+        return f"{seconds:g}s" if seconds else "0"
+    parts: list[str] = []
+    for size, unit in _UNITS:
+        count, seconds = divmod(seconds, size) if size > 1 else (round(seconds, 3), 0.0)
+        if parts or count:
+            parts.append(f"{count:g}{unit}" if not parts else f"{'0' if count < 10 else ''}{count:g}{unit}")
+    while float(parts[-1][:-1]) == 0:
+        parts.pop()
+    return "".join(parts)

@@ -1,20 +1,21 @@
 """What a view knows of one run: its state, its curves, its newest log lines, samples and happenings, folded from events.
 
 Knows no screen and reads no clock. All text passes the escape filter at the door (`fold`), so whatever a widget takes from here
-is harmless. Invariant: memory is bounded by the number of steps; logs, samples and happenings are rings.
+is harmless. Invariant: memory is bounded by the number of steps; logs, samples and happenings make room for new ones.
 """
 
 from __future__ import annotations
 
 from array import array
-from bisect import bisect_right
-from collections import Counter, deque
+from bisect import bisect_left, bisect_right
+from collections import Counter
 from dataclasses import dataclass
 from typing import Literal
 
 from plt_tui.control.state import RunState, apply
 from plt_tui.protocol.clean import cleaned
 from plt_tui.protocol.events import (
+    FINAL_PHASES,
     STEP_COLUMNS,
     Alert,
     CaughtUp,
@@ -26,8 +27,8 @@ from plt_tui.protocol.events import (
     Eval,
     Event,
     Failed,
-    LogLine,
     Logs,
+    OpenLine,
     Phase,
     Run,
     Sample,
@@ -35,12 +36,12 @@ from plt_tui.protocol.events import (
     Step,
     Steps,
 )
+from plt_tui.views.log_ring import LogRing
+from plt_tui.views.sample_shelf import SampleShelf
 
 Topic = Literal["state", "steps", "branches", "evals", "samples", "logs", "story"]
 """Parts of the model that change apart from each other; `RunModel.revisions` counts the changes of each."""
 
-MAX_LOG_LINES = 20_000
-MAX_SAMPLES = 50
 MAX_HAPPENINGS = 2_000
 
 _STORY = (CommandStatus, Checkpoint, CheckpointFailed, Eval, Phase, Run, Spike, Failed, Alert, End)
@@ -71,6 +72,16 @@ class StepTable:
         for name, values in self.columns.items():
             values.extend(block.column(name))
 
+    def time_at(self, step: int) -> float | None:
+        """Unix seconds at which `step` ended, or the last step before it that is known; None: there is none."""
+        rows = bisect_right(self.columns["step"], step)
+        return self.columns["time"][rows - 1] if rows else None
+
+    def row_of(self, step: int) -> int | None:
+        """Where `step` stands; None where it is not known."""
+        row = bisect_left(self.columns["step"], step)
+        return row if row < len(self) and self.columns["step"][row] == step else None
+
     def cut(self, last_step: int) -> None:
         """Forget every step after `last_step`."""
         keep = bisect_right(self.columns["step"], last_step)
@@ -78,32 +89,6 @@ class StepTable:
             self.generation += 1
             for values in self.columns.values():
                 del values[keep:]
-
-
-class LogRing:
-    """The newest log lines. A line keeps its number for ever: line i is `lines[i - first]`."""
-
-    def __init__(self, max_lines: int = MAX_LOG_LINES) -> None:
-        self.lines: list[LogLine] = []
-        self.first = 0
-        """Number of the oldest line kept."""
-        self.dropped = 0
-        """Lines that a slow connection lost."""
-        self._max_lines = max_lines
-
-    @property
-    def stop(self) -> int:
-        """Number of the next line to come."""
-        return self.first + len(self.lines)
-
-    def extend(self, logs: Logs) -> None:
-        """Add lines; the oldest leave a quarter ring at a time, so that a flood costs no move per line."""
-        self.lines.extend(logs.lines)
-        self.dropped += logs.dropped
-        if len(self.lines) > self._max_lines * 5 // 4:
-            surplus = len(self.lines) - self._max_lines
-            del self.lines[:surplus]
-            self.first += surplus
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,6 +100,8 @@ class Happening:
     """Unix seconds of its first word."""
     life: tuple[CommandState, ...] = ()
     """Commands only: the states it has been in, oldest first."""
+    ranks: int = 0
+    """Commands only: how many ranks there were when all of them had agreed; 0: not told."""
 
 
 class RunModel:
@@ -128,8 +115,7 @@ class RunModel:
         """Steps that rewinds left, by the numbers of `RunState.branches`; none where the record lacks them."""
         self.evals: list[Eval] = []
         """Evaluations of the line that the run is on, steps strictly increasing."""
-        self.samples: deque[Sample] = deque(maxlen=MAX_SAMPLES)
-        """Oldest first."""
+        self.samples = SampleShelf()
         self.logs = LogRing()
         self.happenings: dict[str, Happening] = {}
         """By command id, or a running number for what is no command; oldest first."""
@@ -137,12 +123,18 @@ class RunModel:
         """True once history has been folded."""
         self.revisions: Counter[Topic] = Counter()
         self.events_seen = 0
+        self.last_seq = 0
+        """Number of the newest recorded event."""
+        self.last_time = 0.0
+        """Unix seconds of the newest word: of a run whose hub died, about when that was."""
         self._news: list[Event] = []
 
     def fold(self, event: Event) -> None:
         """Take in one event."""
         event = cleaned(event)
         self.events_seen += 1
+        self.last_seq = max(self.last_seq, event.seq)
+        self.last_time = max(self.last_time, _time_of(event))
         self.state = apply(self.state, event)
         self.revisions["state"] += 1
         match event:
@@ -158,8 +150,11 @@ class RunModel:
             case Logs():
                 self.logs.extend(event)
                 self.revisions["logs"] += 1
+            case OpenLine():
+                self.logs.draw(event.time, event.source, event.text)
+                self.revisions["logs"] += 1
             case Sample():
-                self.samples.append(event)
+                self.samples.add(event)
                 self.revisions["samples"] += 1
             case Eval():
                 self._keep_evals_until(event.step - 1)
@@ -168,11 +163,13 @@ class RunModel:
                 self.steps.cut(last)
                 self.revisions["steps"] += 1
                 self._keep_evals_until(last)
+                self.samples.leave(last)
+                self.revisions["samples"] += 1
             case CaughtUp():
                 self.is_live = True
         if isinstance(event, _STORY):
             self._remember(event)
-        if self.is_live and isinstance(event, _NEWS):
+        if self.is_live and (isinstance(event, _NEWS) or _is_last_phase(event)):
             self._news.append(event)
 
     def take_news(self) -> list[Event]:
@@ -191,8 +188,23 @@ class RunModel:
             known = self.happenings.get(key)
             life = known.life if known is not None else ()
             life = life if event.status in life else (*life, event.status)
-            entry = Happening(event=event, time=known.time if known is not None else event.time, life=life)
+            ranks = known.ranks if known is not None else 0
+            if event.status == "agreed" and self.state.run is not None:
+                ranks = self.state.run.world_size
+            entry = Happening(event=event, time=known.time if known is not None else event.time, life=life, ranks=ranks)
         self.happenings[key] = entry
         if len(self.happenings) > MAX_HAPPENINGS:
             del self.happenings[next(iter(self.happenings))]
         self.revisions["story"] += 1
+
+
+def _time_of(event: Event) -> float:
+    """Unix seconds of an event, of a block of steps those of its last one; 0: not told."""
+    if isinstance(event, Steps):
+        return event.column("time")[-1] if event.count else 0.0
+    return event.time
+
+
+def _is_last_phase(event: Event) -> bool:
+    """True for what is added to the record of a run whose hub died without a word."""
+    return isinstance(event, Phase) and event.phase in FINAL_PHASES

@@ -57,4 +57,5 @@ class RecordSource:
         raise UsageError(f"the run has ended; {command.name} needs a live one: plt-tui run --resume auto --name NAME")
 
     async def close(self) -> None:
-        """Nothing is open."""
+        """Forget the record: it may be large."""
+        self._record = ()

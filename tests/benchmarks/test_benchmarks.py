@@ -208,6 +208,19 @@ def test_a_window_is_timed_as_a_whole() -> None:
     assert ui_overhead.seconds(ui_overhead.Window(first=2, last=4), [0.0, 1.0, 2.0, 6.0]) == 2.5
 
 
+def test_a_thrifty_view_is_judged_by_its_bytes() -> None:
+    """Of the other views they are told without a budget."""
+    window = ui_overhead.Window(first=1, last=2, bytes_per_s=4_000.0)
+    found = {
+        row.what: (row.is_met, row.measured)
+        for view in (*ui_overhead.VIEWS, ui_overhead.THRIFTY)
+        for row in ui_overhead.rows(view, [window], [window], [0.0, 1.0, 2.0])
+    }
+    assert found["bytes to the terminal, 140x45, low bandwidth"] == (True, "4,000 a second (n = 1)")
+    assert found["(bytes to the terminal, 140x45)"] == (None, "4,000 a second (n = 1)")
+    assert found["tokens/s with the UI attached, 200x60, against headless"][0]
+
+
 def test_a_block_lasts_as_long_as_its_slowest_rank() -> None:
     """What the exchange costs is said in per cent of the plain step beside it."""
     said = [{"plain": [2.0, 4.0], "agreed": [2.0, 5.0]}, {"plain": [1.0, 4.0], "agreed": [2.5, 4.0]}]

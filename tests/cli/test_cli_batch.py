@@ -219,9 +219,9 @@ def test_the_batch_that_the_guard_stopped_at_is_shown(own_folder: Path, call: Ca
 @pytest.mark.parametrize(
     ("options", "exit_code", "said"),
     [
-        (("--batch", "6"), 2, "--batch 6: this run has steps 1 to 5; give one of them"),
-        (("--batch", "8", "--branch", "1"), 2, "--batch 8: branch 1 has steps 1 to 7; give one of them"),
-        (("--batch", "1", "--branch", "2"), 2, "--branch 2: a has no such branch; branches: 1 (steps 4 to 7)"),
+        (("--batch", "6"), 2, "step 6: this run has steps 1 to 5; give one of them"),
+        (("--batch", "8", "--branch", "1"), 2, "step 8: branch 1 has steps 1 to 7; give one of them"),
+        (("--batch", "1", "--branch", "2"), 2, "branch 2: a has no such branch; branches: 1 (steps 4 to 7)"),
         (("--branch", "1"), 2, "--branch 1: of which step? give --batch STEP too"),
     ],
 )

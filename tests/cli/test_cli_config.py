@@ -143,13 +143,33 @@ def test_check_finds_plugins_where_the_command_line_says(own_folder: Path, call:
 def test_the_summary_says_what_a_run_would_be(sets: list[str], key: str, value: str) -> None:
     """In the units that people compare."""
     config = config_of(*sets)
-    assert summary(config, Placement(devices=("cpu", "cpu"), threads=1), resolve(config.data))[key] == value
+    assert summary(config, Placement(devices=("cpu", "cpu"), threads=1), resolve(config.data), 257)[key] == value
+
+
+@pytest.mark.parametrize(
+    ("sets", "vocab_size", "size"),
+    [
+        ([], 257, "853,376 parameters"),
+        (["data.tokenizer=bpe"], 4096, "at most 1,836,160 parameters"),
+        (["data.tokenizer=char"], None, "787,584 parameters, and 256 for each character of the corpus"),
+        (
+            ["data.tokenizer=char", "model.tie_embeddings=true"],
+            None,
+            "787,584 parameters, and 128 for each character of the corpus",
+        ),
+        (["model.arch=mine"], 257, None),
+    ],
+)
+def test_the_summary_tells_the_size_as_far_as_it_is_known(sets: list[str], vocab_size: int | None, size: str | None) -> None:
+    """Before anything is read or built; of a plug-in's model nobody knows it."""
+    config = config_of(*sets)
+    assert summary(config, Placement(devices=("cpu",), threads=1), resolve(config.data), vocab_size).get("size") == size
 
 
 def test_the_summary_names_the_corpora(corpora: Path) -> None:
     """With files and size, the held-out one too, and each GPU."""
     config = config_of(f"data.train={corpora}/*.t*", f"data.eval={corpora}/text.txt")
-    lines = summary(config, Placement(devices=("cuda:0", "cuda:3"), threads=1), resolve(config.data))
+    lines = summary(config, Placement(devices=("cuda:0", "cuda:3"), threads=1), resolve(config.data), 257)
     assert lines["data"] == f"{corpora}/*.t* (0.0 MB)"
     assert lines["held out"] == f"{corpora}/text.txt (0.0 MB)"
     assert lines["ranks"] == "2 on cuda:0, cuda:3"

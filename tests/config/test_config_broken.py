@@ -14,7 +14,7 @@ from plt_tui.config.schema import RunConfig
 from plt_tui.config.sources import environment_layer, options_layer, toml_layer
 from plt_tui.errors import UsageError
 
-_SECTIONS = "run, data, model, train, optim, parallel, eval, sample, checkpoint, guard, control, metrics, ui"
+_SECTIONS = "run, data, model, train, optim, parallel, eval, sample, checkpoint, guard, control, alerts, metrics, ui"
 
 # TOML text -> the whole message, without "config.toml:" at the head of each line.
 BROKEN: dict[str, tuple[str, list[str]]] = {
@@ -44,10 +44,13 @@ BROKEN: dict[str, tuple[str, list[str]]] = {
         "[run]\ntemprature = 1",
         ["2: run.temprature: unknown key; did you mean [sample] temperature?"],
     ),
-    "strange key": ("[ui]\nzzz = 1", ["2: ui.zzz: unknown key; known here: chart, theme"]),
-    "unknown subtable": ("[ui.zzz]\na = 1", ["1: ui.zzz: unknown key; known here: chart, theme"]),
-    "key with escapes": ('[ui]\n"a\\u001b[2Jb" = 1', ["2: ui.a\\x1b[2Jb: unknown key; known here: chart, theme"]),
-    "empty key": ('[ui]\n"" = 1', ['2: ui."": unknown key; known here: chart, theme']),
+    "strange key": ("[ui]\nzzz = 1", ["2: ui.zzz: unknown key; known here: chart, theme, palette, low_bandwidth"]),
+    "unknown subtable": ("[ui.zzz]\na = 1", ["1: ui.zzz: unknown key; known here: chart, theme, palette, low_bandwidth"]),
+    "key with escapes": (
+        '[ui]\n"a\\u001b[2Jb" = 1',
+        ["2: ui.a\\x1b[2Jb: unknown key; known here: chart, theme, palette, low_bandwidth"],
+    ),
+    "empty key": ('[ui]\n"" = 1', ['2: ui."": unknown key; known here: chart, theme, palette, low_bandwidth']),
     "scalar as section": ("train = 5", ["1: train: expected the section [train], found 5"]),
     "array of tables": ("[[train]]\nsteps = 5", ["1: train: expected the section [train], found [a table]"]),
     "text for a whole number": ('[train]\nsteps = "abc"', ['2: train.steps: expected a whole number >= 0, found text "abc"']),
@@ -230,7 +233,7 @@ def test_variables_and_options_are_named_with_their_field():
         options_layer([Assignment(key="optim.lr", value=-1.0, origin="--learning-rate")], ["data.x=1"]),
     )
     assert message.splitlines() == [
-        "config.toml:4: ui.x: unknown key; known here: chart, theme",
+        "config.toml:4: ui.x: unknown key; known here: chart, theme, palette, low_bandwidth",
         "--set data.x: unknown key; known here: train, weights, eval, eval_fraction, format, text_field, token_dtype, "
         "tokenizer, vocab_size, context, packing",
         '.env EPOCHS: train.epochs: expected a number >= 0, found text "many"',

@@ -87,7 +87,7 @@ def test_typed_options_are_taken_as_they_are():
 
 
 def test_variables_of_other_programs_are_ignored():
-    """Only the seven variables count, and an empty one counts as not set."""
+    """Only the eight variables count, and an empty one counts as not set."""
     layer = environment_layer({"HOME": "/root", "EPOCHS": "", "BATCH_SIZE": "4"}, "environment")
     assert layer.values == {"train.batch_size": Assignment(key="train.batch_size", value=4, origin="environment BATCH_SIZE")}
 

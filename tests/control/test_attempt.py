@@ -50,6 +50,7 @@ def test_a_failure_is_named_once_all_ranks_have_spoken(hub_folder: RunFolder, mo
     hub = new_hub(hub_folder, "loses_its_peer")
     assert finish(hub) == 0
     assert [(failure.rank, failure.message) for failure in said(hub, Failed)] == [(1, "killed by SIGKILL")]
+    assert said(hub, Failed)[0].exits["1"] == -9  # and of rank 0 what it ended with, if the hub did not end it first
 
 
 @pytest.mark.parametrize(("entry", "named"), [("says_its_steps_late", (1, 3)), ("takes_its_last_steps_along", (0, 9))])

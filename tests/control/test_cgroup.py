@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 import pytest
 
 from plt_tui.control import cgroup
-from plt_tui.control.cgroup import MemoryUse
+from plt_tui.control.cgroup import CpuUse, MemoryUse
 
 GIB = 2**30
 
@@ -89,6 +89,57 @@ def test_lowest_cpu_quota_on_the_way_up_counts(
     assert cgroup.cpu_quota(tmp_path, tmp_path / "membership") == quota
 
 
+STAT = "usage_usec 2500000\nuser_usec 1\nnr_periods 40\nnr_throttled 10\nthrottled_usec 5\n"
+
+
+@pytest.mark.parametrize(
+    ("membership", "files", "use"),
+    [
+        (
+            V2,
+            {"job/step/cpu.max": "max 100000\n", "job/cpu.max": "200000 100000\n", "job/cpu.stat": STAT},
+            CpuUse(quota=2.0, used_s=2.5, periods=40, throttled=10),
+        ),
+        (
+            V1,
+            {
+                "cpu/job/cpu.cfs_quota_us": "50000\n",
+                "cpu/job/cpu.cfs_period_us": "100000\n",
+                "cpu/job/cpuacct.usage": "1500000000\n",
+                "cpu/job/cpu.stat": "nr_periods 4\nnr_throttled 1\nthrottled_time 7\n",
+            },
+            CpuUse(quota=0.5, used_s=1.5, periods=4, throttled=1),
+        ),
+        (V2, {"job/cpu.max": "200000 100000\n"}, None),  # it does not tell what it uses
+        (V2, {"job/cpu.max": "max 100000\n", "job/cpu.stat": STAT}, None),
+        (V2, {}, None),
+    ],
+)
+def test_the_use_of_the_group_with_the_lowest_quota_counts(
+    tmp_path: Path, membership: str, files: dict[str, str], use: CpuUse | None
+) -> None:
+    """Time used, and periods in which it was held back; nothing where no quota is set."""
+    _write_tree(tmp_path, {"membership": membership, **files})
+    assert cgroup.cpu_use(tmp_path, tmp_path / "membership") == use
+
+
+@pytest.mark.parametrize(
+    ("files", "environ", "kind"),
+    [
+        ((), {}, ""),
+        ((".dockerenv",), {}, "docker"),
+        (("run/.containerenv",), {}, "podman"),
+        ((".dockerenv",), {"KUBERNETES_SERVICE_HOST": "10.0.0.1"}, "kubernetes"),
+        ((), {"APPTAINER_CONTAINER": "a.sif"}, "apptainer"),
+        ((), {"SINGULARITY_CONTAINER": "a.sif"}, "apptainer"),
+    ],
+)
+def test_a_container_is_known_by_its_marks(tmp_path: Path, files: tuple[str, ...], environ: dict[str, str], kind: str) -> None:
+    """Files and variables that its engine leaves; no mark, no guess."""
+    _write_tree(tmp_path, dict.fromkeys(files, ""))
+    assert cgroup.container(tmp_path, environ) == kind
+
+
 @pytest.mark.parametrize(
     ("membership", "files", "use"),
     [
@@ -146,5 +197,6 @@ def test_kills_for_want_of_memory_are_counted(tmp_path: Path, membership: str, f
 def test_a_system_without_control_groups_has_no_limits(tmp_path: Path) -> None:
     """Outside Linux neither file nor folder exists, and that is no error."""
     assert cgroup.cpu_quota(tmp_path / "none", tmp_path / "membership") is None
+    assert cgroup.cpu_use(tmp_path / "none", tmp_path / "membership") is None
     assert cgroup.memory_use(tmp_path / "none", tmp_path / "membership") is None
     assert cgroup.oom_kills(tmp_path / "none", tmp_path / "membership") == 0

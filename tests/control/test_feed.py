@@ -18,6 +18,7 @@ from plt_tui.protocol.events import (
     Event,
     Gauges,
     Logs,
+    OpenLine,
     Phase,
     Progress,
     RankStatus,
@@ -270,6 +271,21 @@ def test_a_late_reader_is_not_told_what_is_over(over: Event) -> None:
     feed.publish(over)
     late = reduce(apply, feed.read(Cursor())[0], RunState())
     assert (late.progress, late.recent) == (feed.state.progress, feed.state.recent) == (None, None)
+
+
+def test_of_a_line_that_has_no_end_the_newest_state_is_told() -> None:
+    """One for each source, however often it was redrawn; it is no line of the log yet."""
+    feed = Feed()
+    for source, text in (("rank 0", "1%"), ("rank 1", "1%"), ("rank 0", "2%")):
+        feed.publish(OpenLine(source=source, text=text))
+    events, cursor = feed.read(Cursor())
+    assert sorted((event.source, event.text) for event in events if isinstance(event, OpenLine)) == [
+        ("rank 0", "2%"),
+        ("rank 1", "1%"),
+    ]
+    feed.publish(OpenLine(source="rank 1", text=""))
+    assert feed.read(cursor)[0] == [OpenLine(source="rank 1", text="")]
+    assert feed.log_tail(10) == []
 
 
 def test_log_lines_beyond_the_ring_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:

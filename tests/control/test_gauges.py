@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from plt_tui.control import gauges
-from plt_tui.control.cgroup import MemoryUse
+from plt_tui.control.cgroup import CpuUse, MemoryUse
 from plt_tui.control.gauges import (
     GaugeReader,
     Sensors,
@@ -24,6 +24,7 @@ from plt_tui.control.gauges import (
     of_cores,
     tighter,
     usable_cores,
+    used_since,
 )
 from plt_tui.control.nvml import NvmlError, VisibleGpus
 from plt_tui.protocol.events import Gauges
@@ -155,6 +156,54 @@ def test_free_space_that_cannot_be_read_is_unknown(
     assert readings[0].memory_total_bytes > 0
     assert [record.message for record in caplog.records] == [f"disk gauge: {type(error).__name__}: {error}"]
     assert Sensors(NoGpus()).read(now=0.0).disk_free_bytes is None
+
+
+def use(used_s: float, periods: int = 0, throttled: int = 0, *, quota: float = 0.5) -> CpuUse:
+    """What a control group has used so far."""
+    return CpuUse(quota=quota, used_s=used_s, periods=periods, throttled=throttled)
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "seconds", "shown"),
+    [
+        (use(10.0), use(12.0), 4.0, (0.5, None)),
+        (use(10.0, 100, 20), use(10.0, 110, 22), 1.0, (0.0, 0.2)),
+        (use(10.0), use(11.0), 0.0, (None, None)),
+    ],
+)
+def test_what_a_group_uses_is_a_difference_over_time(before: CpuUse, now: CpuUse, seconds: float, shown: object) -> None:
+    """Cores' worth of time, and the share of periods in which it was held back; unknown where nothing has passed."""
+    assert used_since(before, now, seconds) == shown
+
+
+def test_below_a_quota_the_group_s_own_use_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From the second reading on; a quota that all cores together stay below is none, nor is a missing one."""
+    readings = iter([use(1.0), use(2.0, 10, 5), use(2.0, quota=4096.0), None])
+    monkeypatch.setattr(gauges, "cpu_use", lambda: next(readings))
+    sensors = Sensors(NoGpus())
+    first, second, *free = (sensors.read(now=float(second)) for second in range(4))
+    assert (first.cpu_quota, first.cpu_used, first.cpu_throttled) == (0.5, None, None)
+    assert (second.cpu_quota, second.cpu_throttled) == (0.5, 0.5)
+    assert second.cpu_used is not None
+    assert second.cpu_used > 0
+    assert [(reading.cpu_quota, reading.cpu_used) for reading in free] == [(None, None)] * 2
+    assert decode(encode(second)) == second
+
+
+@pytest.mark.parametrize(
+    ("container", "error", "reason"),
+    [
+        ("", NO_DRIVER, "no NVIDIA driver"),
+        ("docker", NO_DRIVER, "no NVIDIA driver in this container (docker: --gpus all)"),
+        ("apptainer", NO_DRIVER, "no NVIDIA driver in this container (apptainer: --nv)"),
+        ("kubernetes", NO_DRIVER, "no NVIDIA driver in this container (kubernetes: a limit of nvidia.com/gpu)"),
+        ("docker", NvmlError("no permission"), "no permission"),
+    ],
+)
+def test_in_a_container_the_reason_says_how_it_gets_gpus(container: str, error: Exception, reason: str) -> None:
+    """A driver that is missing there may be on the machine all the same."""
+    reading = Sensors(NoGpus(error), container=container).read(now=0.0)
+    assert (reading.gpus, reading.gpu_reason) == ([], reason)
 
 
 def test_a_broken_gpu_library_is_a_reason_and_no_crash() -> None:

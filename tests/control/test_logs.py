@@ -6,14 +6,24 @@ import asyncio
 import os
 import time
 import tracemalloc
+from datetime import datetime
 from pathlib import Path
 from statistics import median
 
 import pytest
 
 from plt_tui.control import logs
-from plt_tui.control.logs import MAX_LINES, MAX_READ_BYTES, MAX_SKIP_BYTES, LogFollower, LogTail, last_lines, parse_line
-from plt_tui.protocol.events import Logs
+from plt_tui.control.logs import (
+    MAX_LINES,
+    MAX_READ_BYTES,
+    MAX_SKIP_BYTES,
+    LogFollower,
+    LogTail,
+    last_lines,
+    parse_line,
+    recorded_lines,
+)
+from plt_tui.protocol.events import Event, Logs, OpenLine
 from plt_tui.protocol.rank import ASIDE_SUFFIX
 
 
@@ -155,6 +165,31 @@ async def test_a_follower_goes_on_while_others_flood(path: Path, tmp_path: Path,
     assert all(len(text) < 5000 for text in shown)
 
 
+def test_a_line_that_is_redrawn_is_told_before_it_ends(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bar that moves is seen while it moves, as a terminal shows it; when it has ended it comes whole, and once."""
+    monkeypatch.setattr(logs, "OPEN_LINE_S", 0.0)
+    said: list[Event] = []
+    follower = LogFollower({"rank 0": path}, said.append)
+    for data in (b"whole\nno bar", b" 0%\r 10%", b"\r 20%\r", b"", b"\x1b[31m 30%", b"\r100%\nnext", b"\n"):
+        append(path, data)
+        follower.read()
+    told = [[line[3] for line in event.lines] if isinstance(event, Logs) else event.text for event in said]  # type: ignore[attr-defined]
+    assert told == [["whole"], " 10%", " 20%", "\\x1b[31m 30%", ["100%"], "", ["next"]]
+
+
+def test_a_line_that_is_redrawn_is_told_now_and_then(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every time is a redraw in every view; that it has ended is told at once, also where nobody writes any more."""
+    said: list[Event] = []
+    follower = LogFollower({"rank 0": path}, said.append)
+    monkeypatch.setattr(logs, "OPEN_LINE_S", 1000.0)
+    for percent in range(50):
+        append(path, b"\r%d%%" % percent)
+        follower.read()
+    assert said == [OpenLine(time=said[0].time, source="rank 0", text="0%")]
+    follower.read(to_the_end=True)
+    assert [event.lines[0][3] if isinstance(event, Logs) else event.text for event in said[1:]] == ["49%", ""]  # type: ignore[attr-defined]
+
+
 def test_a_log_that_is_put_aside_is_read_to_its_end(path: Path) -> None:
     """Then the new one from its beginning; a line that goes on from one to the other is one line."""
     tail = LogTail(path, "rank 0", from_end=False)
@@ -238,3 +273,30 @@ def test_the_last_lines_of_a_huge_log_are_read_from_its_end(path: Path) -> None:
     """A log of gigabytes costs no more than its end."""
     append(path, b"x" * (2 * MAX_READ_BYTES) + b"\nend\n")
     assert last_lines(path, 1) == ["end"]
+
+
+def test_recorded_lines_have_the_time_that_they_give_themselves(path: Path) -> None:
+    """Else that of the line before, or of the first that has one; the last lines only."""
+    append(path, b"left out\n  trace\n2026-01-02T03:04:05 INFO one\n  more\n2026-01-02T03:04:07 ERROR two\n\x1b[2J\n")
+    first = datetime(2026, 1, 2, 3, 4, 5).timestamp()
+    assert recorded_lines(path, "rank 0", 5) == [
+        [first, "rank 0", "INFO", "  trace"],
+        [first, "rank 0", "INFO", "one"],
+        [first, "rank 0", "INFO", "  more"],
+        [first + 2, "rank 0", "ERROR", "two"],
+        [first + 2, "rank 0", "INFO", "\\x1b[2J"],
+    ]
+
+
+@pytest.mark.parametrize("line", [b"Traceback", b"2026-13-02T03:04:05 INFO x", b"0000-00-00T00:00:00 INFO x", b"2026-01-02"])
+def test_recorded_lines_without_a_time_have_that_of_the_file(path: Path, line: bytes) -> None:
+    """As the hub's log, when it died of an error."""
+    append(path, line + b"\n")
+    os.utime(path, (1e9, 1e9))
+    ((moment, source, *_),) = recorded_lines(path, "hub", 5)
+    assert (moment, source) == (1e9, "hub")
+
+
+def test_a_log_that_is_not_there_has_no_recorded_lines(path: Path) -> None:
+    """It is no error."""
+    assert recorded_lines(path, "hub", 5) == []

@@ -8,7 +8,17 @@ from typing import Any
 import pynvml
 import pytest
 
-from plt_tui.control.nvml import DriverNvml, Key, NvmlError, VisibleGpus, read_gpu, reason_of, select
+from plt_tui.control.nvml import (
+    SLOWDOWNS,
+    DriverNvml,
+    Key,
+    NvmlError,
+    VisibleGpus,
+    read_gpu,
+    reason_of,
+    select,
+    slowdown_words,
+)
 
 UUIDS = ("GPU-aa11", "GPU-aa22", "GPU-bb33")
 GIB = 2**30
@@ -71,6 +81,10 @@ class FakeNvml:
         self._fail("power_w", device)
         return 250.5
 
+    def throttled(self, device: Any) -> int:
+        self._fail("throttled", device)
+        return 0x1 | 0x4
+
 
 @pytest.mark.parametrize(
     ("visible", "keys"),
@@ -108,6 +122,7 @@ def test_a_healthy_gpu_says_everything_and_no_reason() -> None:
         "memory_total_bytes": 4 * GIB,
         "temperature_c": 41.0,
         "power_w": 250.5,
+        "throttled": "power cap",
         "reason": "",
     }
 
@@ -119,6 +134,7 @@ def test_a_healthy_gpu_says_everything_and_no_reason() -> None:
         ("memory", {"memory_used_bytes", "memory_total_bytes"}),
         ("temperature_c", {"temperature_c"}),
         ("power_w", {"power_w"}),
+        ("throttled", {"throttled"}),
     ],
 )
 def test_a_sensor_that_fails_costs_its_own_value_only(method: str, missing: set[str]) -> None:
@@ -255,6 +271,9 @@ class FakePynvml:
     def nvmlDeviceGetPowerUsage(self, device: object) -> int:
         return 250_500
 
+    def nvmlDeviceGetCurrentClocksEventReasons(self, device: object) -> int:
+        return 0x60
+
     def nvmlDeviceGetHandleByIndex(self, index: int) -> object:
         return object()
 
@@ -273,7 +292,47 @@ def test_the_driver_s_units_become_ours() -> None:
     gpu = read_gpu(_driver_with(mig_mode=[0, 0]), 0, 0)
     assert (gpu["utilisation"], gpu["temperature_c"], gpu["power_w"]) == (55.0, 60.0, 250.5)
     assert (gpu["memory_used_bytes"], gpu["memory_total_bytes"]) == (GIB, 4 * GIB)
+    assert gpu["throttled"] == "heat, overheated"
     assert gpu["reason"] == ""
+
+
+class OldPynvml(FakePynvml):
+    """Of a driver that knows the reasons by their older name only."""
+
+    def nvmlDeviceGetCurrentClocksEventReasons(self, device: object) -> int:
+        raise self.NVMLError(pynvml.NVML_ERROR_FUNCTION_NOT_FOUND)
+
+    def nvmlDeviceGetCurrentClocksThrottleReasons(self, device: object) -> int:
+        return 0x4
+
+
+def test_an_older_driver_tells_why_it_is_slow_too() -> None:
+    """Under the name that the question had before."""
+    driver = _driver_with(mig_mode=[0, 0])
+    driver._nvml = OldPynvml([0, 0])
+    gpu = read_gpu(driver, 0, 0)
+    assert (gpu["throttled"], gpu["reason"]) == ("power cap", "")
+
+
+@pytest.mark.parametrize(
+    ("bits", "words"),
+    [
+        (0x0, ""),
+        (0x1, ""),  # idle
+        (0x2, ""),  # clocks set by hand
+        (0x4, "power cap"),
+        (0x8, "the hardware"),
+        (0x48, "overheated"),
+        (0x88, "power supply"),
+        (0x24, "power cap, heat"),
+        (0x10, "held back by other GPUs"),
+        (1 << 40, ""),
+    ],
+)
+def test_why_a_gpu_is_slow_is_told_in_words(bits: int, words: str) -> None:
+    """Each reason once, the general one only where no other says more; what is no slowdown is not one."""
+    assert slowdown_words(bits) == words
+    assert {bit for bit in SLOWDOWNS if slowdown_words(bit) == ""} == set()
 
 
 @pytest.mark.parametrize(("mig_mode", "sliced"), [([1, 1], True), ([0, 1], False), (3, False), (13, False)])

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from plt_tui.control import record as record_module
 from plt_tui.control.feed import Feed
 from plt_tui.control.folder import RunFolder
-from plt_tui.control.record import LineFile, Recorder, read_feed, read_journal, read_overview
+from plt_tui.control.record import LineFile, Recorder, read_feed, read_journal, read_overview, read_since
 from plt_tui.errors import StorageError
 from plt_tui.protocol.events import (
     CaughtUp,
@@ -559,6 +559,19 @@ def test_a_record_that_met_a_full_disk_has_no_gap(folder: RunFolder) -> None:
     folder.metrics.write_text("".join(steps))
     folder.journal.write_text("".join(facts))
     check_that_nothing_is_lost(folder, done.stdout, "No space left on device; free some space on")
+
+
+def test_what_was_recorded_since_is_read_in_order(folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of all three files; of many steps the last ones."""
+    sample = Sample(step=2, prompt="a", text="b")
+    with closing(Recorder(folder, 0, pytest.fail)) as recorder:
+        events = [recorder.record(event) for event in [RUN, step(1), note("x"), step(2), sample, note("y"), step(3), EVAL]]
+    assert read_since(folder, 0) == events
+    assert read_since(folder, 2) == events[2:]
+    assert read_since(folder, 8) == []
+    last_lines = folder.metrics.read_bytes().splitlines(keepends=True)[-2:]
+    monkeypatch.setattr(record_module, "TAIL_BYTES", sum(map(len, last_lines)) + 10)
+    assert read_since(folder, 2) == [event for event in events[2:] if event is not events[3]]
 
 
 def test_the_overview_has_the_journal_and_the_last_steps(folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -109,6 +109,15 @@ def test_the_state_after_events(events: list[Event], expected: dict[str, Any]) -
     assert {name: getattr(state, name) for name in expected} == expected
 
 
+def test_the_ranks_of_a_run_whose_hub_died_have_ended() -> None:
+    """They died with it: nobody is said to train any more. What is known of them stays."""
+    crash = Phase(phase="failed", reason="its hub is gone without a word")
+    before = reduce(apply, [RUN, rank(0), rank(1, "evaluating")], RunState())
+    state = apply(before, crash)
+    assert state.ranks == {number: replace(word, doing="ended") for number, word in before.ranks.items()}
+    assert (state.is_over, state.end) == (True, None)
+
+
 def test_a_failed_save_stands_as_an_alert() -> None:
     """A person sees which step was not saved and why."""
     alert = folded(CheckpointFailed(step=5, reason="No space left on device", time=3.0)).alerts["checkpoint"]

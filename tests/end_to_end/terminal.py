@@ -87,6 +87,10 @@ class Terminal:
         seen = self._read_for(lambda: all(text in self.text for text in wanted), deadline_s)
         assert seen, f"not on the screen in {deadline_s} s: {wanted}\n{self.text}"
 
+    def wait_until(self, happens: Callable[[], object], deadline_s: float = 40.0) -> None:
+        """Return once `happens()` is true of what is on the screen."""
+        assert self._read_for(lambda: bool(happens()), deadline_s), self.text
+
     def wait_until_gone(self, text: str, deadline_s: float = 40.0) -> None:
         """Return once `text` is on the screen no more."""
         assert self._read_for(lambda: text not in self.text, deadline_s), self.text

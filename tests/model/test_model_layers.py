@@ -13,7 +13,6 @@ from plt_tui.model.layers import (
     FeedForward,
     _rotate_real,
     attention_scale,
-    ffn_width,
     layer_windows,
     make_norm,
     rotary_table,
@@ -220,18 +219,3 @@ def test_feed_forward_equals_the_formula(activation: str, formula) -> None:
     x = _randn(3, 8)
     up, down = layer.up.weight.double(), layer.down.weight.double()
     torch.testing.assert_close(layer(x).double(), formula(x.double() @ up.T) @ down.T, rtol=1e-4, atol=1e-6)
-
-
-@pytest.mark.parametrize(
-    ("keys", "expected"),
-    [
-        ({"width": 128}, 512),
-        ({"width": 128, "activation": "swiglu"}, 352),
-        ({"width": 768, "activation": "swiglu"}, 2048),
-        ({"width": 128, "ffn": 100}, 100),
-        ({"width": 128, "ffn": 100, "activation": "swiglu"}, 100),
-    ],
-)
-def test_feed_forward_width_follows_the_documented_rule(keys: dict[str, object], expected: int) -> None:
-    """4 C, 8/3 C rounded up to 32 for swiglu, or the given width."""
-    assert ffn_width(ModelSection.model_validate(keys)) == expected

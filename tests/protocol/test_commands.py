@@ -17,6 +17,7 @@ from plt_tui.protocol.commands import (
     decode,
     encode,
     from_json,
+    named_args,
     new_command,
     status_of,
     to_json,
@@ -167,3 +168,49 @@ def test_a_status_carries_the_whole_command() -> None:
     status = status_of(command, "refused", step=7, reason="too late")
     assert (status.id, status.name, status.args, status.actor) == (command.id, "set", command.args, "tui ana@box")
     assert (status.status, status.step, status.reason) == ("refused", 7, "too late")
+
+
+@pytest.mark.parametrize(
+    ("verb", "values", "now", "named"),
+    [
+        ("pause", [], False, {}),
+        ("set", ["lr", "3e-4"], False, {"name": "lr", "value": "3e-4"}),
+        ("set", ["lr", "0.5", "scale"], False, {"name": "lr", "value": "0.5", "mode": "scale"}),
+        ("set", ["batch_size", "4", "keep"], False, {"name": "batch_size", "value": "4", "mode": "keep"}),
+        ("set", ["weights", "3,1"], False, {"name": "weights", "value": "3,1"}),
+        ("undo", ["abc"], False, {"edit": "abc"}),
+        ("checkpoint", ["best"], False, {"name": "best"}),
+        ("note", ["new data"], False, {"text": "new data"}),
+        ("rewind", ["400"], False, {"step": "400"}),
+        ("rewind", ["400", "30"], False, {"step": "400", "skip": "30"}),
+        ("rewind", ["400", "skip", "30"], False, {"step": "400", "skip": "30"}),
+        ("hibernate", [], False, {}),
+        ("stop", [], True, {"now": True}),
+        ("stop", [], False, {}),
+    ],
+)
+def test_arguments_of_a_verb_by_position(verb: str, values: list[str], now: bool, named: dict[str, Any]) -> None:
+    """In the order of the verb's table; a rewind may be told as people say it."""
+    assert named_args(verb, values, now=now) == named
+
+
+@pytest.mark.parametrize(
+    ("verb", "values", "said"),
+    [
+        ("pause", ["x"], "pause takes no arguments, not 1"),
+        ("stop", ["now"], "stop takes no arguments, not 1"),
+        ("checkpoint", ["a", "b"], "checkpoint takes at most 1 argument (name), not 2"),
+        ("set", ["lr", "1", "set", "x"], "set takes at most 3 arguments (name, value, mode), not 4"),
+        ("rewind", ["1", "skip", "2", "3"], "rewind takes at most 2 arguments (step, skip), not 3"),
+    ],
+)
+def test_too_many_arguments_are_refused(verb: str, values: list[str], said: str) -> None:
+    """The message says how many there may be."""
+    with pytest.raises(UsageError, match=f"^{re.escape(said)}$"):
+        named_args(verb, values, now=False)
+
+
+def test_a_skip_without_a_number_is_asked_for() -> None:
+    """Half a sentence is not taken for a rewind that skips nothing."""
+    with pytest.raises(UsageError, match="rewind 400 skip 30"):
+        named_args("rewind", ["400", "skip"], now=False)

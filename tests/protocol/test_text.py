@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plt_tui.protocol.text import MAX_LINE_CHARS, safe_line, safe_text
+from plt_tui.protocol.text import MAX_LINE_CHARS, MAX_MARKS, safe_line, safe_text
 
 CORPUS = {
     "\x1b]0;owned\x07": "\\x1b]0;owned\\x07",
@@ -30,6 +30,9 @@ CORPUS = {
     "\ufeff": "\\ufeff",
     "\udcff": "\\udcff",
     "\U000e0041": "\\U000e0041",
+    "a" + "\u0301" * 8 + "b": "a" + "\u0301" * 8 + "b",
+    "a" + "\u0301" * 10 + "b": "a" + "\u0301" * 8 + "\\u0301\\u0301b",
+    "\u20e3" * 9 + "─" * 40: "\u20e3" * 8 + "\\u20e3" + "─" * 40,
     "plain äöü 漢字 😀\t[bold]x[/bold]": "plain äöü 漢字 😀\t[bold]x[/bold]",
 }
 
@@ -49,7 +52,18 @@ def test_nothing_unprintable_passes(text: str) -> None:
     assert "\n" not in safe_line(text)
 
 
-@given(text=st.text(max_size=200))
+MARKS = "\u0301\u0489\u0e47\u20dd\U0001e944"
+
+
+@given(text=st.text("a漢─😀" + MARKS, max_size=80))
+def test_marks_do_not_pile_up(text: str) -> None:
+    """However many there are in a row, of whatever script, a character bears MAX_MARKS; nothing else is touched."""
+    filtered = safe_text(text)
+    assert all(any(char not in MARKS for char in filtered[i : i + MAX_MARKS + 1]) for i in range(len(filtered) - MAX_MARKS))
+    assert [char for char in filtered if char in "漢─😀"] == [char for char in text if char in "漢─😀"]
+
+
+@given(text=st.one_of(st.text(max_size=200), st.text("a─" + MARKS, max_size=80)))
 def test_filtering_twice_changes_nothing(text: str) -> None:
     """A text that passed two borders is not escaped twice."""
     assert safe_text(safe_text(text)) == safe_text(text)

@@ -8,7 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plt_tui.views.axis import format_tick, log_ticks, nice_ticks, padded_range, tick_labels
+from plt_tui.views.axis import (
+    duration_ticks,
+    format_clock,
+    format_tick,
+    log_ticks,
+    nice_ticks,
+    padded_range,
+    tick_labels,
+)
 from plt_tui.views.formats import format_count
 
 any_float = st.floats(allow_nan=True, allow_infinity=True)
@@ -58,9 +66,51 @@ def test_log_ticks(low: float, high: float, n: int, ticks: list[float]) -> None:
 @given(low=any_float, high=any_float, n=st.integers(-1, 40))
 def test_ticks_lie_inside_for_any_range(low: float, high: float, n: int) -> None:
     """No range makes ticks raise, or fall outside by more than rounding."""
-    for tick in [*nice_ticks(low, high, n), *log_ticks(low, high, n)]:
+    for tick in [*nice_ticks(low, high, n), *log_ticks(low, high, n), *duration_ticks(low, high, n)]:
         slack = 1e-6 * (high - low) + 1e-9 * abs(tick)
         assert low - slack <= tick <= high + slack
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "n", "labels"),
+    [
+        (0.0, 0.4, 4, ["0", "0.1s", "0.2s", "0.3s", "0.4s"]),
+        (0.0, 150.0, 6, ["0", "30s", "1m", "1m30s", "2m", "2m30s"]),
+        (50.0, 3700.0, 4, ["30m", "1h"]),
+        (0.0, 7200.0, 3, ["0", "1h", "2h"]),
+        (36_000.0, 36_040.0, 4, ["10h", "10h00m10s", "10h00m20s", "10h00m30s", "10h00m40s"]),
+        (0.0, 250_000.0, 3, ["0", "1d", "2d"]),
+        (0.0, 130_000.0, 4, ["0", "12h", "1d", "1d12h"]),
+        (3.0, 5.0, 1, ["3s", "4s", "5s"]),
+        (0.0, math.nan, 4, []),
+        (5.0, 5.0, 4, []),
+    ],
+)
+def test_ticks_of_a_time_axis_are_whole_on_a_clock(low: float, high: float, n: int, labels: list[str]) -> None:
+    """Nobody reads 16m40s where 15m would do."""
+    assert tick_labels(duration_ticks(low, high, n), format_clock) == labels
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.0, "0"),
+        (0.25, "0.25s"),
+        (59.0, "59s"),
+        (59.9996, "1m"),
+        (61.5, "1m01.5s"),
+        (3600.0, "1h"),
+        (3630.0, "1h00m30s"),
+        (90_000.0, "1d01h"),
+        (-90.0, "-1m30s"),
+        (math.nan, "NaN"),
+        (math.inf, "inf"),
+        (1e300, "1.00e300"),
+    ],
+)
+def test_format_clock(seconds: float, text: str) -> None:
+    """A moment on a time axis, down to the last unit that counts."""
+    assert format_clock(seconds) == text
 
 
 @given(low=any_float, high=any_float)

@@ -26,7 +26,7 @@ from plt_tui.protocol.events import (
     Step,
     Steps,
 )
-from plt_tui.views.model import MAX_HAPPENINGS, LogRing, RunModel, StepTable
+from plt_tui.views.model import MAX_HAPPENINGS, RunModel, StepTable
 from plt_tui.views.source import EVENTS_PER_TURN, RecordSource
 from tests.control.said import rewind
 
@@ -159,16 +159,6 @@ def test_a_spike_is_told_and_remembered() -> None:
     assert news.reason == "\\x1b[2J"
     assert [type(happening.event) for happening in model.happenings.values()] == [Spike, Spike]
     assert model.state.recent == recent
-
-
-def test_log_lines_keep_their_numbers_when_old_ones_leave() -> None:
-    """Search hits and scroll positions are numbers of lines; they stay right in a flood."""
-    ring = LogRing(max_lines=100)
-    for number in range(1000):
-        ring.extend(Logs(lines=[[0.0, "hub", "INFO", str(number)]]))
-    assert len(ring.lines) <= 125
-    assert ring.stop == 1000
-    assert [line[3] for line in ring.lines] == [str(number) for number in range(ring.first, 1000)]
 
 
 def test_a_command_is_one_happening_through_all_its_life() -> None:

@@ -1,4 +1,4 @@
-"""The Textual application: one session, one run screen, the theme, and what ends it.
+"""The Textual application: the first screen (a run, all runs, or a comparison), the theme, and what ends it.
 
 Connects through a function it is given and knows no socket. Invariant: however it ends (key, signal, lost terminal), the
 terminal is restored and the run goes on unless the user chose to stop it.
@@ -6,54 +6,92 @@ terminal is restored and the run goes on unless the user chose to stop it.
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any
 
 from textual.app import App, SystemCommand
+from textual.driver import Driver
+from textual.drivers.linux_driver import LinuxDriver
 from textual.screen import Screen
 
 from plt_tui.config.schema import RunConfig, UiSection
+from plt_tui.views.files import RunFiles
 from plt_tui.views.model import RunModel
 from plt_tui.views.source import Source
 from plt_tui.views.tui import terminal
+from plt_tui.views.tui.driver import ANSWER_S, BackgroundTold, ViewDriver
+from plt_tui.views.tui.palettes import AUTO, WITHOUT_COLORS, curve_colors, legible_colors, suiting_theme
+from plt_tui.views.tui.person import Person
+from plt_tui.views.tui.runs import OpenedRun, RunsPort
+from plt_tui.views.tui.screens.command_line import ThemeChosen
+from plt_tui.views.tui.screens.compare import CompareScreen
 from plt_tui.views.tui.screens.leave import LeaveChoice
+from plt_tui.views.tui.screens.new_run import NewRunScreen
 from plt_tui.views.tui.screens.palette import RunCommands
 from plt_tui.views.tui.screens.run import RunScreen
+from plt_tui.views.tui.screens.runs import RunsScreen
 from plt_tui.views.tui.session import RunSession
+from plt_tui.views.tui.squeeze import Squeezer
 
 __all__ = ["LeaveChoice", "RunApp"]
 
 SILENCE_CHECK_S = 1.0
+MAX_PROBLEMS, PROBLEM_S = 4, 20.0
+"""Most sentences about what is wrong with the settings, and how long they stand."""
 
 
 class RunApp(App[LeaveChoice]):
-    """The UI of one run. Its result says why it was closed; None with a `return_code` of 128 + n when signal n closed it."""
+    """The UI, opened on one run, on a comparison or on all runs, over which the other screens come and go.
+
+    Its result says why it was closed; None with a `return_code` of 128 + n when signal n closed it.
+    """
 
     TITLE = "plt-tui"
+    CSS = """
+    RunApp.-no-color .pane:focus, RunApp.-no-color .pane:focus-within { border: heavy $foreground; }
+    RunApp:ansi OptionList > .option-list--option-highlighted {
+        background: ansi_default !important;
+        text-style: bold underline !important;
+    }
+    """
     COMMANDS = App.COMMANDS | {RunCommands}
 
     def __init__(
         self,
-        connect: Callable[[], Awaitable[Source]],
+        connect: Callable[[], Awaitable[Source]] | None = None,
         *,
-        name: str,
+        name: str = "",
         ui: UiSection,
-        config: RunConfig | None,
+        config: RunConfig | None = None,
         readonly: bool = False,
         actor: str = "",
+        files: RunFiles | None = None,
         clock: Callable[[], float] = time.time,
+        compare: Sequence[OpenedRun] = (),
+        runs: RunsPort | None = None,
+        person: Person | None = None,
     ) -> None:
-        super().__init__()
-        self.animation_level = "none"
-        self._session = RunSession(connect, name=name, config=config, readonly=readonly, actor=actor)
+        """Of `connect` (one run), `compare` and `runs` the first that is given is what the UI opens on."""
+        self.person = person or Person()
+        """Who sits at the terminal."""
         self._ui = ui
+        super().__init__(ansi_color=True if "NO_COLOR" in os.environ else None)
+        self.animation_level = "none"
+        self.set_class(self.no_color, "-no-color")
+        self._session: RunSession | None = None
+        if connect is not None:
+            self._session = RunSession(connect, name=name, config=config, readonly=readonly, actor=actor, files=files)
+        self._compare, self._runs = compare, runs
+        self._actor = actor
         self._clock = clock
         self._job_control: terminal.JobControl | None = None
 
     @property
     def model(self) -> RunModel:
-        """What the UI knows of the run; still there after `run` has returned."""
+        """What the UI knows of the run that it was opened on; still there after `run` has returned."""
+        assert self._session is not None, "opened on no run"
         return self._session.model
 
     async def run_async(self, **options: Any) -> LeaveChoice | None:
@@ -63,14 +101,86 @@ class RunApp(App[LeaveChoice]):
 
     def on_mount(self) -> None:
         """Take the theme, watch the hub, open the run."""
-        if self._ui.theme in self.available_themes:
-            self.theme = self._ui.theme
-        else:
+        if self._ui.theme not in (AUTO, *self.available_themes):
             self.notify(f"unknown theme {self._ui.theme!r}; ctrl+p lists themes", severity="warning", markup=False)
+        self._take_theme(self._ask_background(ANSWER_S))
+        if isinstance(self._driver, ViewDriver) and self._ui.low_bandwidth:
+            self._driver.squeezer = Squeezer()
         if self._driver is not None and not self.is_headless:
-            self._job_control = terminal.JobControl(self._driver, lambda: self.refresh(layout=True))
-            self.set_interval(SILENCE_CHECK_S, lambda: self._session.notice_silence(time.monotonic()))
-        self.push_screen(RunScreen(self._session, self._ui, self._clock))
+            self._job_control = terminal.JobControl(self._driver, self._redraw)
+            self.set_interval(SILENCE_CHECK_S, self._notice_silence)
+            self._politeness = self.set_interval(SILENCE_CHECK_S, self._step_back)
+        self._take_settings()
+        self.push_screen(self._first_screen())
+
+    def _take_settings(self) -> None:
+        """The person's keys, and what is wrong with their settings."""
+        keymap = self.person.keymap
+        self.set_keymap(keymap.overrides)
+        problems = [*self.person.settings.problems, *keymap.problems]
+        more = [f"and {len(problems) - MAX_PROBLEMS} more"] if len(problems) > MAX_PROBLEMS else []
+        for problem in [*problems[:MAX_PROBLEMS], *more]:
+            self.notify(problem, title="settings", severity="warning", timeout=PROBLEM_S, markup=False)
+
+    def on_theme_chosen(self, event: ThemeChosen) -> None:
+        """Other colours, until the view is left."""
+        self._ui = self._ui.model_copy(update={"theme": event.name})
+        self._take_theme(None)
+
+    def _first_screen(self) -> RunScreen | CompareScreen | RunsScreen:
+        if self._session is not None:
+            return RunScreen(self._session, self._ui, self._clock, self.exit)
+        if self._compare:
+            return CompareScreen(self._compare, self._ui, actor=self._actor, leave=self.exit)
+        assert self._runs is not None, "nothing to open"
+        return RunsScreen(self._runs, self._ui, actor=self._actor, clock=self._clock, leave=self.exit)
+
+    def _step_back(self) -> None:
+        """Once the history is there, which somebody waits for; beside a run that is over there is nobody to give way to."""
+        if self._session is not None and self._session.model.is_live and not self._session.model.state.is_over:
+            self._politeness.stop()
+            terminal.step_back()
+
+    def _notice_silence(self) -> None:
+        for screen in self.screen_stack:
+            if isinstance(screen, RunScreen):
+                screen.session.notice_silence(time.monotonic())
+
+    def get_driver_class(self) -> type[Driver]:
+        """Ours on a real terminal."""
+        found = super().get_driver_class()
+        return ViewDriver if found is LinuxDriver else found
+
+    def get_css_variables(self) -> dict[str, str]:
+        """Textual's made legible, and the colours of the palette."""
+        variables = super().get_css_variables()
+        variables |= legible_colors(variables, is_dark=self.current_theme.dark)
+        variables |= curve_colors(self._ui.palette, variables)
+        variables |= WITHOUT_COLORS if "NO_COLOR" in os.environ else {}
+        self.theme_variables = variables
+        return variables
+
+    def _ask_background(self, wait_s: float = 0.0) -> bool | None:
+        """Whether the background is dark, if somebody answers within `wait_s`, and it matters."""
+        if self._ui.theme in self.available_themes or not isinstance(self._driver, ViewDriver):
+            return None
+        return self._driver.ask_background(wait_s)
+
+    def on_background_told(self, event: BackgroundTold) -> None:
+        """An answer that came too late for the first frame, or another one after the view was stopped."""
+        self._take_theme(event.is_dark)
+
+    def _take_theme(self, is_dark: bool | None) -> None:
+        wanted = self._ui.theme if self._ui.theme in self.available_themes else AUTO
+        if wanted != AUTO:
+            is_dark = self.available_themes[wanted].dark
+        is_poor = isinstance(self._driver, ViewDriver) and self.console.color_system in (None, "standard")
+        self.theme = suiting_theme(wanted, has_few_colors=self.no_color or is_poor, is_dark=is_dark is not False)
+
+    def _redraw(self) -> None:
+        """The terminal is ours again, and may look otherwise than before."""
+        self._ask_background()
+        self.refresh(layout=True)
 
     def exit(self, result: LeaveChoice | None = None, return_code: int = 0, message: Any = None) -> None:
         """Leave, whatever asks for it; the terminal is not taken again on the way out."""
@@ -84,8 +194,8 @@ class RunApp(App[LeaveChoice]):
 
     async def action_quit(self) -> None:
         """Leave by asking, wherever the request comes from."""
-        if isinstance(self.screen, RunScreen):
-            self.screen.action_leave()
+        if isinstance(self.screen, RunScreen | RunsScreen | CompareScreen | NewRunScreen):
+            await self.screen.run_action("leave")
 
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
         """Of Textual's own commands those that have no key here."""

@@ -13,8 +13,8 @@ from textual.content import Content
 
 from plt_tui.views.tui.words import STYLES, Tone
 
-REST_STYLE = "$foreground 20%"
-"""The part of a bar that is not filled."""
+REST, REST_STYLE = "─", "$foreground 20%"
+"""The part of a bar that is not filled: thinner, so that it can be told apart without colours."""
 _COLUMNS = "▁▂▃▄▅▆▇█"
 
 
@@ -22,7 +22,7 @@ def bar(share: float, width: int, tone: Tone = "accent") -> Content:
     """A line of `width` cells, filled from the left by `share` (0 to 1, clamped) to half a cell exactly."""
     halves = round(min(1.0, max(0.0, share)) * 2 * width) if math.isfinite(share) else 0
     filled = "━" * (halves // 2) + "╸" * (halves % 2)
-    return Content.assemble((filled, STYLES[tone]), ("━" * (width - len(filled)), REST_STYLE))
+    return Content.assemble((filled, STYLES[tone]), (REST * (width - len(filled)), REST_STYLE))
 
 
 def columns(shares: Sequence[float], tone: Tone = "accent") -> Content:

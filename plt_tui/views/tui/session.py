@@ -15,14 +15,17 @@ from plt_tui.config.schema import RunConfig
 from plt_tui.errors import PltTuiError
 from plt_tui.protocol.commands import Command, new_command
 from plt_tui.protocol.text import safe_line
+from plt_tui.views.files import RunFiles
 from plt_tui.views.model import RunModel
-from plt_tui.views.source import Source
+from plt_tui.views.source import RecordSource, Source
 
 Link = Literal["connecting", "connected", "closed"]
 """State of the connection; `closed` is final."""
 
 TURN_S = 0.01
 """Longest stretch of folding history before keys and drawing get their turn."""
+FATE_S, FATE_CHECK_S = 2.0, 0.05
+"""How long a run whose hub has gone may seem to be held by somebody, and how often one looks."""
 SILENCE_S = 5.0
 """A live hub tells its gauges every second; one that has said nothing for this long does not answer."""
 
@@ -31,11 +34,20 @@ class RunSession:
     """A run being watched. Used from the UI's event loop only."""
 
     def __init__(
-        self, connect: Callable[[], Awaitable[Source]], *, name: str, config: RunConfig | None, readonly: bool, actor: str
+        self,
+        connect: Callable[[], Awaitable[Source]],
+        *,
+        name: str,
+        config: RunConfig | None,
+        readonly: bool,
+        actor: str,
+        files: RunFiles | None = None,
     ) -> None:
         self.model = RunModel()
         self.name = safe_line(name)
         self.config = config
+        self.files = files
+        """What may be asked of the run's files; None where the view has no access to them."""
         self.link: Link = "connecting"
         self.trouble = ""
         """Why there is no connection, or that nobody answers on it; or empty."""
@@ -62,6 +74,28 @@ class RunSession:
             self.link = "closed"
             if self._source is not None:
                 await self._source.close()
+        if self._source is not None and self.files is not None and not self.model.state.is_over:
+            await self._learn_fate(self.files)
+
+    async def _learn_fate(self, files: RunFiles) -> None:
+        """The hub has gone without a last word: fold what the record says beyond what was heard, or tell that the run goes on.
+
+        A hub that dies lets go of the run a moment after its connections.
+        """
+        model, told = self.model, None
+        give_up_at = time.monotonic() + FATE_S
+        try:
+            while told is None and time.monotonic() < give_up_at:
+                told = await asyncio.to_thread(files.last_words, model.state, model.last_seq, model.is_live)
+                if told is None:
+                    await asyncio.sleep(FATE_CHECK_S)
+        except (PltTuiError, OSError) as error:
+            self.trouble = f"{self.trouble}; {safe_line(str(error))}"
+            return
+        if told is None:
+            self.trouble = f"{self.trouble}, but the run goes on: plt-tui attach {self.name}"
+            return
+        await self._fold_all(RecordSource(told))
 
     async def _fold_all(self, source: Source) -> None:
         turn_began = time.perf_counter()

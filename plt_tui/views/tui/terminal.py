@@ -26,6 +26,8 @@ LEAVE_S, LOST_S = 3.0, 0.5
 input thread would read in a tight loop meanwhile."""
 EXIT_BY_SIGNAL = 128
 """A process ended by signal n reports 128 + n to its shell."""
+NICENESS = 10
+"""Of a view beside a training on every core: its turns come when a rank waits, not in the middle of a rank's work."""
 _ENDING = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)  # this one not as a key: the terminal is raw
 _LEAVE = b"\x1b[?2004l\x1b[?7h\x1b[?1000l\x1b[?1003l\x1b[?1015l\x1b[?1006l\x1b[<u\x1b[?1049l\x1b[?25h\x1b[?1004l"
 """What Textual's driver writes to undo what it has switched on (xterm's control sequences, and kitty's keyboard protocol)."""
@@ -65,6 +67,15 @@ def guarded(leave: Callable[[int], None]) -> Iterator[None]:
         os.close(inlet)
         watcher.join()
         os.close(outlet)
+
+
+def step_back() -> None:
+    """Let the training go first where there is not time enough for both.
+
+    On Linux this is of the calling thread and of those that it begins later; whatever is launched from there inherits it, so a
+    view from which runs can be launched must not do so.
+    """
+    os.setpriority(os.PRIO_PROCESS, 0, max(NICENESS, os.getpriority(os.PRIO_PROCESS, 0)))
 
 
 class JobControl:

@@ -122,18 +122,23 @@ def _leaving_out(args: Mapping[str, Any]) -> str:
     return "" if skip == "0" else f", leaving out {skip} {'batch' if skip == '1' else 'batches'}"
 
 
-def command_words(status: CommandStatus) -> Word:
-    """Where a command is, in a sentence."""
+def command_words(status: CommandStatus, ranks: int = 0) -> Word:
+    """Where a command is, in a sentence. `ranks`: how many must agree; 0: not known."""
     match status.status:
         case "requested":
             return Word("◌", f"{asked(status.name, status.args)} requested …", "accent")
         case "agreed":
-            return Word("◔", f"{asked(status.name, status.args)} agreed by all ranks …", "accent")
+            return Word("◔", f"{asked(status.name, status.args)} agreed by {_all_of(ranks)} …", "accent")
         case "refused":
             reason = one_line(status.reason) or "no reason given"
             return Word("✖", f"{asked(status.name, status.args)} refused: {reason}", "bad")
         case "applied":
             return Word("✔", _applied(status), "good")
+
+
+def _all_of(ranks: int) -> str:
+    """Agreement is of all ranks or none: "2/2 ranks"."""
+    return f"{ranks}/{ranks_words(ranks)}" if ranks else "all ranks"
 
 
 def _applied(status: CommandStatus) -> str:
@@ -197,20 +202,20 @@ def _spike_story(spike: Spike) -> str:
 
 
 def life_words(happening: Happening) -> str:
-    """The life of a command so far: "requested → agreed → in force at step 312"."""
+    """The life of a command so far: "requested → 2/2 ranks agreed → in force at step 312"."""
     event = happening.event
     if not isinstance(event, CommandStatus):
         return ""
     took = "back at" if event.name == "rewind" else "in force at"
-    last = {"applied": f"{took} step {event.step}", "refused": "refused"}
-    return " → ".join(last.get(state, state) for state in happening.life)
+    words = {"agreed": f"{_all_of(happening.ranks)} agreed", "applied": f"{took} step {event.step}", "refused": "refused"}
+    return " → ".join(words.get(state, state) for state in happening.life)
 
 
-def story_words(event: Event) -> Word:
-    """One entry of the story."""
+def story_words(event: Event, ranks: int = 0) -> Word:
+    """One entry of the story. `ranks`: how many must agree on a command; 0: not known."""
     match event:
         case CommandStatus():
-            return command_words(event)
+            return command_words(event, ranks)
         case Checkpoint():
             size = f" · {format_bytes(event.bytes)}" if event.bytes else ""
             kept = f" “{event.name}”" if event.name else ""

@@ -14,6 +14,7 @@ from plt_tui.config.schema import RunConfig, UiSection
 from plt_tui.protocol.events import Event
 from plt_tui.views.source import Source
 from plt_tui.views.tui.app import RunApp
+from plt_tui.views.tui.person import Person
 from plt_tui.views.tui.screens.run import RunScreen
 
 WIDE, COMPACT = (140, 45), (80, 24)
@@ -26,10 +27,11 @@ def make_app(
     now: float = fakes.at(600) + 1.2,
     config: RunConfig | None = fakes.CONFIG,
     readonly: bool = False,
+    person: Person | None = None,
 ) -> RunApp:
     """The app on a frozen clock."""
-    ui = UiSection()
-    return RunApp(connect, name="quickstart", ui=ui, config=config, readonly=readonly, actor=fakes.ACTOR, clock=lambda: now)
+    about = {"name": "quickstart", "config": config, "readonly": readonly, "actor": fakes.ACTOR, "person": person}
+    return RunApp(connect, ui=UiSection(), clock=lambda: now, **about)  # type: ignore[arg-type]  # each has its own type
 
 
 def run_screen(app: RunApp) -> RunScreen:
@@ -66,11 +68,16 @@ async def until_seen(pilot: Pilot, text: str) -> None:
 
 @asynccontextmanager
 async def driven(
-    history: list[Event], *, size: tuple[int, int] = WIDE, readonly: bool = False, config: RunConfig | None = fakes.CONFIG
+    history: list[Event],
+    *,
+    size: tuple[int, int] = WIDE,
+    readonly: bool = False,
+    config: RunConfig | None = fakes.CONFIG,
+    person: Person | None = None,
 ) -> AsyncIterator[tuple[Pilot, fakes.FakeSource]]:
     """The app on `history`, all of it folded and drawn."""
     source = fakes.FakeSource(history, readonly=readonly)
-    app = make_app(source.connect, config=config, readonly=readonly)
+    app = make_app(source.connect, config=config, readonly=readonly, person=person)
     async with app.run_test(size=size) as pilot:
         await until(pilot, lambda: len(app.screen_stack) > 1 and run_screen(app).session.model.is_live)
         await pilot.pause()

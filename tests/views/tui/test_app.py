@@ -23,7 +23,7 @@ SENDS = {
 }
 """Keys that send a command at once."""
 LEAVES = {"detach"}
-OPENS = {"lr", "knobs", "rewind", "note", "leave", "help", "palette"}
+OPENS = {"lr", "knobs", "rewind", "note", "edit_prompt", "leave", "help", "palette", "command", "batch", "outcome"}
 """Keys that open a dialog."""
 
 
@@ -99,7 +99,7 @@ async def test_a_key_answers_at_once_and_again_when_it_is_in_force() -> None:
         identity = source.sent[0].id
         requested, agreed, applied = fakes.command(identity, "pause", {}, 601)
         source.feed(requested, agreed)
-        await until_seen(pilot, "pause agreed by all ranks …")
+        await until_seen(pilot, "pause agreed by 2/2 ranks …")
         source.feed(applied, Phase(phase="paused", step=601))
         await until_seen(pilot, "✔ paused at step 601")
         await until_seen(pilot, "‖ paused")

@@ -102,6 +102,19 @@ async def test_the_sheet_lists_every_knob_with_its_value_in_force() -> None:
 
 
 @pytest.mark.parametrize("size", [WIDE, COMPACT])
+async def test_the_sheet_tells_where_each_value_came_from(size: tuple[int, int]) -> None:
+    """Who changed it, and since which step; it follows an undo by somebody else."""
+    edits = fakes.command("c1", "set", {"name": "grad_clip", "value": 0.5}, 300)
+    async with driven([*fakes.training(), *edits], size=size) as (pilot, source):
+        await pilot.press("e")
+        await until_seen(pilot, f"grad clip             0.5          since step 300 · {fakes.ACTOR}")
+        assert f"×0.5 since step 301 · {fakes.ACTOR}" in screen_text(pilot.app)
+        assert "weight decay          0.1          default" in screen_text(pilot.app)
+        source.feed(*fakes.command("u1", "undo", {"edit": "c1"}, 601, actor="ctl bob@laptop"))
+        await until_seen(pilot, "grad clip             1.0          undone at step 601 · ctl bob@laptop")
+
+
+@pytest.mark.parametrize("size", [WIDE, COMPACT])
 async def test_what_the_sheet_has_no_room_for_is_told_of_the_chosen_knob(size: tuple[int, int]) -> None:
     """Each knob's help is there in full when the knob is chosen, on any screen."""
     async with driven(fakes.training(), size=size) as (pilot, _):

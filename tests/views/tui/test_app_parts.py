@@ -15,15 +15,15 @@ from plt_tui.config.hyper import lr_at
 from plt_tui.control.state import RunState
 from plt_tui.errors import UsageError
 from plt_tui.protocol.events import CommandStatus, RankStatus, Recent, RunPhase, Spike
-from plt_tui.views.model import RunModel
+from plt_tui.views.model import Happening, RunModel
 from plt_tui.views.tui import layout
+from plt_tui.views.tui.marks import marks
 from plt_tui.views.tui.meters import bar, columns, hanging, spread
-from plt_tui.views.tui.panes.loss import marks
 from plt_tui.views.tui.panes.machine import gauge_lines, lagging, rank_lines
 from plt_tui.views.tui.screens.knobs import typed_value
 from plt_tui.views.tui.screens.learning_rate import schedule, typed_edit
 from plt_tui.views.tui.screens.rewind import cost_words
-from plt_tui.views.tui.words import PHASES, command_words, spike_words, story_words
+from plt_tui.views.tui.words import PHASES, command_words, life_words, spike_words, story_words
 
 NONE: frozenset[str] = frozenset()
 
@@ -138,6 +138,27 @@ def test_commands_are_told_in_sentences(event: CommandStatus, words: str) -> Non
 
 
 @pytest.mark.parametrize(
+    ("ranks", "sentence", "life"),
+    [(0, "all ranks", "requested → all ranks agreed"), (1, "1/1 rank", "requested → 1/1 rank agreed"),
+     (8, "8/8 ranks", "requested → 8/8 ranks agreed")],
+)  # fmt: skip
+def test_agreement_is_told_with_the_number_of_ranks(ranks: int, sentence: str, life: str) -> None:
+    """Where it is known."""
+    agreed = status("pause", {}, "agreed")
+    assert command_words(agreed, ranks).text == f"pause agreed by {sentence} …"
+    assert life_words(Happening(event=agreed, time=0.0, life=("requested", "agreed"), ranks=ranks)) == life
+
+
+def test_a_command_keeps_the_number_of_ranks_that_agreed_on_it() -> None:
+    """A later session may have others."""
+    run = fakes.opening()[3]
+    later = replace(run, world_size=4, start_step=10)  # type: ignore[call-arg]
+    model = folded([run, *fakes.command("a", "pause", {}, 10), later, *fakes.command("b", "note", {"text": "x"}, 11)[::2]])
+    lives = [life_words(one) for one in model.happenings.values() if one.life]
+    assert lives == ["requested → 2/2 ranks agreed → in force at step 10", "requested → in force at step 11"]
+
+
+@pytest.mark.parametrize(
     ("spike", "words"),
     [
         (Spike(step=9, what="loss", value=8.21, z=9.3, act="rewind"), "spike: loss 8.210, +9.3 z, rewound"),
@@ -186,7 +207,7 @@ def test_a_bar_is_exactly_as_wide_as_asked(share: float) -> None:
 
 def test_a_bar_fills_by_half_cells() -> None:
     """Half a cell is the finest difference that a bar shows."""
-    assert bar(0.25, 10).plain == "━━╸━━━━━━━"
+    assert bar(0.25, 10).plain == "━━╸───────"
     assert [span.end for span in bar(0.25, 10).spans] == [3, 10]
 
 
@@ -353,9 +374,9 @@ def test_a_mode_is_the_last_word_of_a_knob_that_has_modes(name: str, text: str, 
 def test_the_parts_of_a_step_are_shares_of_it() -> None:
     """Data, forward, backward, communication and optimizer as the mean over ranks; nothing before there was a step."""
     lines = [line.plain for line in rank_lines(folded(fakes.machine(10)).state, 0.0, 60)]
-    assert lines[-1] == "step data 1%  fwd 31%  bwd 52%  comm 6%  opt 9%"
+    assert "Data 1%  Fwd 31%  Bwd 52%  Comm 6%  Opt 9%  Wait 0%" in lines
     early = rank_lines(folded([rank(0)]).state, 0.0, 60)
-    assert not any(line.plain.startswith("step ") for line in early)
+    assert len(early) == 2
 
 
 def test_a_run_without_a_word_yet_has_no_ranks_and_no_gauges() -> None:

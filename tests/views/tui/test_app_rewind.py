@@ -8,8 +8,9 @@ from typing import Any
 import fakes
 import pytest
 import scenes
-from driving import COMPACT, WIDE, driven, screen_lines, screen_text, until, until_seen
+from driving import COMPACT, WIDE, driven, run_screen, screen_lines, screen_text, until, until_seen
 from textual.events import Key
+from textual.widgets import Input
 
 
 @pytest.mark.parametrize("size", [WIDE, (120, 40), COMPACT])
@@ -113,3 +114,17 @@ async def test_without_a_configuration_one_can_still_go_back() -> None:
         assert "step 400      checkpoint" not in screen_text(pilot.app)
         await pilot.press("enter")
         await until(pilot, lambda: source.sent)
+
+
+@pytest.mark.parametrize(("pointed", "offered"), [(512, "512"), (400, "400"), (600, "600"), (None, "580"), (700, "580")])
+async def test_the_step_pointed_at_is_offered(pointed: int | None, offered: str) -> None:
+    """With where it really lands; a step that a rewind has taken back since is not."""
+    async with driven(scenes.rewound(), size=COMPACT) as (pilot, source):
+        run_screen(pilot.app).board.pointed = pointed
+        await pilot.press("r")
+        await until(pilot, lambda: pilot.app.screen.query_one("#step", Input).value == offered)
+        if pointed == 512:
+            await until_seen(pilot, "back from step 600 to 400 (checkpoint), the newest state kept at or")
+            await pilot.press("enter")
+            await until(pilot, lambda: source.sent)
+            assert source.sent[0].args == {"step": 512}

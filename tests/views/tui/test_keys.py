@@ -1,18 +1,20 @@
 """The key table: what is pressed can be found, and what is found can be pressed."""
 
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
-from plt_tui.views.tui.chart.line_chart import LineChart
 from plt_tui.views.tui.keys import KEYS, Key, bindings, footer
 from plt_tui.views.tui.panes.board import Board
+from plt_tui.views.tui.panes.charts import Charts
 from plt_tui.views.tui.panes.logs import Logs
 from plt_tui.views.tui.panes.samples import Samples
 from plt_tui.views.tui.screens.help import help_text
 from plt_tui.views.tui.screens.run import RunScreen
 
-ACTORS = {"screen": RunScreen, "board": Board, "chart": LineChart, "logs": Logs, "samples": Samples}
+README = Path(__file__).parents[3] / "README.md"
+ACTORS = {"screen": RunScreen, "board": Board, "chart": Charts, "logs": Logs, "samples": Samples}
 
 
 def test_ids_and_keys_are_unique() -> None:
@@ -48,3 +50,10 @@ def test_the_footer_never_overflows(width: int) -> None:
 def test_an_80_column_footer_holds_the_steering_keys_and_help() -> None:
     """The smallest full-size terminal still tells how to steer and where the rest is."""
     assert {"pause", "lr", "undo", "knobs", "checkpoint", "eval", "sample", "help"} <= {key.id for key in footer(78)}
+
+
+def test_the_readme_lists_every_id() -> None:
+    """Who wants other keys finds the names in one place, and none that does not exist."""
+    text = README.read_text(encoding="utf-8")
+    listed = text[text.index("Ids of keys:") :].split("\n\n")[0].split(":", 1)[1]
+    assert sorted(listed.replace("`", " ").replace("·", " ").rstrip(".\n ").split()) == sorted(key.id for key in KEYS)

@@ -16,10 +16,13 @@ SCENES: dict[str, tuple[Callable[[], list[fakes.Event]], list[str]]] = {
     "rewind-dialog": (scenes.rewound, ["r", "ctrl+a", "ctrl+k", *"512", "tab", *"30"]),
     "batch-dialog": (fakes.training, ["e", *["down"] * 4, "enter", "ctrl+a", "ctrl+k", "4", "space", *"keep"]),
     "hibernated": (scenes.hibernated, []),
+    "all-metrics": (scenes.rewound, ["m"]),
+    "outcome": (fakes.failed, ["i"]),
+    "command-line": (fakes.training, ["colon", *"set lr 1e-3"]),
 }
 
 
-@pytest.mark.parametrize("size", [(80, 24), (140, 45)], ids=["80x24", "140x45"])
+@pytest.mark.parametrize("size", [(80, 24), (120, 40), (200, 60)], ids=["80x24", "120x40", "200x60"])
 @pytest.mark.parametrize("scene", SCENES)
 def test_the_screen_looks_as_before(scene: str, size: tuple[int, int], snap_compare: Callable[..., bool]) -> None:
     """Each scene at each size is drawn to the same cells as when a person last looked at it."""

@@ -12,12 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.cells import cell_len
 
-from plt_tui.protocol.text import safe_line
 from plt_tui.views.axis import format_tick, log_ticks, nice_ticks, tick_labels
-from plt_tui.views.formats import format_count, format_value
+from plt_tui.views.formats import format_value
 from plt_tui.views.tui.chart import raster
 from plt_tui.views.tui.chart.ink import BEHIND_FAINT, QUIET, Inks
-from plt_tui.views.tui.chart.legend import mark_glyph, nearest_x, paint_readout, paint_title
+from plt_tui.views.tui.chart.legend import mark_glyph, paint_title
 from plt_tui.views.tui.chart.raster import DOTS, Canvas, Codes, Scale
 from plt_tui.views.tui.chart.scene import Curve, Mark, Plot, Scene
 from plt_tui.views.tui.chart.series import MINUS_INF, NAN, PLUS_INF, Columns, Floats
@@ -28,8 +27,6 @@ THIN_FAINT = 0.45
 GRID_FAINT = 0.82
 MARK_FAINT = 0.55
 
-_MIN_GUTTER = 6
-"""Cells left of the plot, so that charts below each other line up."""
 _MIN_PLOT_WIDTH = 12
 
 
@@ -67,7 +64,7 @@ def compose(scene: Scene, width: int, height: int, inks: Inks) -> Frame:
     if height == 1:
         return Frame(canvas)
     plot, layers = _layout(scene, extent, width, height)
-    marks = _visible_marks(scene, plot)
+    marks = visible_marks(scene, plot)
     _paint_grid(canvas, scene, plot, inks)
     _paint_mark_lines(canvas, scene, plot, marks, inks)
     background = canvas.copy()
@@ -81,25 +78,10 @@ def compose(scene: Scene, width: int, height: int, inks: Inks) -> Frame:
     return Frame(canvas, plot, canvas.glyphs == background.glyphs)
 
 
-def with_crosshair(frame: Frame, scene: Scene, x: float, inks: Inks) -> Canvas:
-    """The frame's canvas with a hairline at the point nearest to `x` and the values there in the title row."""
-    plot, nearest = frame.plot, nearest_x(scene, x)
-    cell = plot.cell_of(nearest) if plot is not None and nearest is not None else None
-    if plot is None or nearest is None or cell is None or frame.free is None:
-        return frame.canvas
-    canvas = frame.canvas.copy()
-    rows = slice(plot.top, plot.top + plot.height)
-    hair = np.where(frame.free[rows, cell, None], ord(scene.glyph("hair")), 0).astype(np.uint32)
-    canvas.stamp(cell, plot.top, hair, inks.of("foreground", QUIET))
-    canvas.clear_row(0)
-    paint_readout(canvas, scene, plot, nearest, inks)
-    return canvas
-
-
 def _layout(scene: Scene, extent: tuple[float, float], width: int, height: int) -> tuple[Plot, list[_Layer]]:
     """The plot below the title, right of the y labels and above the x labels; and what lies in it."""
     plot_height = height - 2 if height >= 4 else height - 1
-    gutter = _MIN_GUTTER
+    gutter = scene.gutter
     while True:
         roomy = width - gutter >= _MIN_PLOT_WIDTH
         left = gutter if roomy else 0
@@ -128,7 +110,9 @@ def _layout(scene: Scene, extent: tuple[float, float], width: int, height: int) 
 def _layers(scene: Scene, x0: float, x1: float, num_columns: int) -> list[_Layer]:
     return [
         _Layer(
-            curve, curve.series.columns(x0, x1, num_columns), mean.columns(x0, x1, num_columns) if mean is not None else None
+            curve,
+            curve.series.columns(x0, x1, num_columns, curve.lane),
+            mean.columns(x0, x1, num_columns, curve.lane) if mean is not None else None,
         )
         for curve, mean in zip(scene.curves, scene.smoothed, strict=True)
     ]
@@ -190,6 +174,9 @@ def _paint_curves(canvas: Canvas, scene: Scene, plot: Plot, layers: list[_Layer]
         if layer.curve.style == "dots" or len(layer.curve.series) == 1:
             codes = _markers(layer, scale, scene, plot, codes)
         canvas.stamp(plot.left, plot.top, codes, inks.of(layer.curve.color))
+    for place, layer in enumerate(layers):  # over all lines: of two that are one on the other both are told
+        if layer.curve.glyph and layer.curve.style == "line":
+            canvas.stamp(plot.left, plot.top, _signs(layer, scale, scene, plot, place), inks.of(layer.curve.color, bold=True))
 
 
 def _line(columns: Columns, scale: Scale, scene: Scene, plot: Plot) -> Codes:
@@ -210,7 +197,24 @@ def _markers(layer: _Layer, scale: Scale, scene: Scene, plot: Plot, line: Codes)
     rows = _dot_rows(scale, values[shown], plot.height * dots_y)
     _, newest = np.unique(cells[::-1], return_index=True)
     picked = len(cells) - 1 - newest
-    codes[rows[picked] // dots_y, cells[picked]] = ord(scene.glyph("dots"))
+    codes[rows[picked] // dots_y, cells[picked]] = ord(layer.curve.glyph or scene.glyph("dots"))
+    return codes
+
+
+def _signs(layer: _Layer, scale: Scale, scene: Scene, plot: Plot, place: int) -> Codes:
+    """The sign of a curve on its line a few times; `place`: of the curve, so that signs of several stand apart."""
+    dots_x, dots_y = DOTS[scene.mode]
+    values = layer.points.last if layer.means is None else layer.means.last
+    shown = np.flatnonzero(np.isfinite(scale.rows(values, 1)))
+    cells = shown // dots_x
+    stride = max(6, plot.width // 5)
+    targets = np.arange((2 + 3 * place) % stride, plot.width, stride)
+    found = np.searchsorted(cells, targets)
+    near = found < len(cells)
+    near[near] = cells[found[near]] < targets[near] + stride
+    picked = found[near]
+    codes = np.zeros((plot.height, plot.width), dtype=np.uint32)
+    codes[_dot_rows(scale, values[shown[picked]], plot.height * dots_y) // dots_y, cells[picked]] = ord(layer.curve.glyph)
     return codes
 
 
@@ -218,10 +222,10 @@ def _dot_rows(scale: Scale, values: Floats, num_rows: int) -> raster.Rows:
     return np.floor(scale.rows(values, num_rows) + 0.5).astype(np.int64)
 
 
-def _visible_marks(scene: Scene, plot: Plot) -> dict[int, Mark]:
+def visible_marks(scene: Scene, plot: Plot) -> dict[int, Mark]:
     """The heaviest and then newest mark in each column of the canvas that has one."""
     lightest_first = sorted(scene.marks, key=lambda mark: mark.weight)
-    return {cell: mark for mark in lightest_first if (cell := plot.cell_of(mark.x)) is not None}
+    return {cell: mark for mark in lightest_first if (cell := plot.cell_of(scene.place_mark(mark))) is not None}
 
 
 def _paint_mark_lines(canvas: Canvas, scene: Scene, plot: Plot, marks: dict[int, Mark], inks: Inks) -> None:
@@ -259,10 +263,10 @@ def _paint_x_axis(canvas: Canvas, scene: Scene, plot: Plot, inks: Inks) -> None:
     end = plot.left + plot.width
     free = 0
     if plot.left:
-        name = safe_line(scene.x_title)
+        name = scene.axis.title
         free = canvas.text(max(0, plot.left - 1 - cell_len(name)), y, name, inks.of("foreground", QUIET + 0.15)) + 1
-    ticks = nice_ticks(plot.x0, plot.x1, max(1, plot.width // 12))
-    for tick, label in zip(ticks, tick_labels(ticks, format_count), strict=True):
+    ticks = scene.axis.ticks(plot.x0, plot.x1, max(1, plot.width // 12))
+    for tick, label in zip(ticks, tick_labels(ticks, scene.axis.label), strict=True):
         cell = plot.cell_of(tick)
         if cell is None:
             continue

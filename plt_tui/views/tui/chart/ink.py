@@ -20,8 +20,8 @@ QUIET = 0.4
 BEHIND_FAINT = 0.55
 """The same for a line that the run has left behind."""
 
-_CONTRAST = 3.0
-"""Least contrast of graphics: WCAG 2.1, success criterion 1.4.11."""
+GRAPHICS, TEXT = 3.0, 4.5
+"""Least contrasts: WCAG 2.1, success criteria 1.4.11 and 1.4.3."""
 _LIGHTEN = 0.15
 
 
@@ -60,7 +60,7 @@ def ink_style(ink: Ink, variables: Mapping[str, str], background: Color, foregro
     if color.ansi is not None or background.ansi is not None:
         # The terminal owns these colours, so nothing can be mixed from them.
         return Style(color=color.rich_color, bgcolor=background.rich_color, bold=ink.bold, dim=ink.faint > 0)
-    color = _legible(color, background, foreground).blend(background, ink.faint)
+    color = legible(color, background, foreground).blend(background, ink.faint)
     return Style(color=color.rich_color, bgcolor=background.rich_color, bold=ink.bold)
 
 
@@ -69,10 +69,10 @@ def strip_of(canvas: Canvas, y: int, style: Callable[[int], Style]) -> Strip:
     return Strip([Segment(text, style(ink)) for text, ink in canvas.runs(y)], canvas.size[0])
 
 
-def _legible(color: Color, background: Color, foreground: Color) -> Color:
-    """`color` moved towards the foreground until it stands out from the background."""
+def legible(color: Color, background: Color, foreground: Color, contrast: float = GRAPHICS) -> Color:
+    """`color` moved towards the foreground until it stands out from the background by `contrast`."""
     share = 0.0
-    while share < 1.0 and _contrast(color.blend(foreground, share), background) < _CONTRAST:
+    while share < 1.0 and _contrast(color.blend(foreground, share), background) < contrast:
         share += _LIGHTEN
     return color.blend(foreground, share)
 

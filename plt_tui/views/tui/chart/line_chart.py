@@ -1,7 +1,8 @@
 """The line chart: curves of a run as they grow, to zoom, pan, smooth and read off.
 
-Shows what it is given and changes nothing in it; reads no event and owns no key (the app's binding table does). Invariant:
-after any change only the cells that look different are repainted.
+Shows what it is given and changes nothing in it; reads no event and owns no key (the app's binding table does). What its user
+does to the view it tells as messages, so that charts beside it can follow. Invariant: after any change only the cells that look
+different are repainted.
 """
 
 from __future__ import annotations
@@ -10,16 +11,19 @@ from collections.abc import Sequence
 
 from rich.style import Style
 from textual import events
-from textual.geometry import Region
+from textual.message import Message
 from textual.reactive import reactive
 from textual.strip import Strip
 from textual.widget import Widget
 
 from plt_tui.views.axis import NumberFormat
-from plt_tui.views.tui.chart.frame import Frame, compose, with_crosshair
-from plt_tui.views.tui.chart.ink import Inks, ink_style, strip_of
+from plt_tui.views.tui.chart.frame import Frame, compose
+from plt_tui.views.tui.chart.ink import Ink, ink_style
+from plt_tui.views.tui.chart.lane import AXES, Axis
+from plt_tui.views.tui.chart.overlay import overlaid, step_at
+from plt_tui.views.tui.chart.picture import Picture
 from plt_tui.views.tui.chart.raster import Canvas, Mode
-from plt_tui.views.tui.chart.scene import Curve, Mark, Scene
+from plt_tui.views.tui.chart.scene import DEFAULT_GUTTER, Curve, Mark, Scene
 from plt_tui.views.tui.chart.series import Derived, Series
 from plt_tui.views.tui.chart.smoothing import LADDER, Ema, stepped
 from plt_tui.views.tui.chart.viewport import Viewport, Window
@@ -48,40 +52,78 @@ class LineChart(Widget, can_focus=True):
     following: reactive[bool] = reactive(True, repaint=False)
     """True: the right edge stays at the newest point."""
     crosshair: reactive[float | None] = reactive(None, repaint=False)
-    """X of the hairline, None without one."""
+    """Position on the x axis of the hairline under the pointer, None without one."""
+    pointed: reactive[float | None] = reactive(None, repaint=False)
+    """Step of the hairline that stays, None without one."""
+
+    class Moved(Message):
+        """Another part of the run is shown."""
+
+        def __init__(self, chart: LineChart) -> None:
+            super().__init__()
+            self.chart = chart
+
+    class Hovered(Message):
+        """The pointer is at position `x` of `chart`, or no more on it (None)."""
+
+        def __init__(self, chart: LineChart, x: float | None) -> None:
+            super().__init__()
+            self.chart, self.x = chart, x
+
+    class Clicked(Message):
+        """Somebody clicked at a step."""
+
+        def __init__(self, step: int) -> None:
+            super().__init__()
+            self.step = step
 
     def __init__(
         self,
         title: str,
         *,
         y_format: NumberFormat | None = None,
-        x_title: str = "step",
         mode: Mode = "braille",
+        label_cells: int = DEFAULT_GUTTER,
         id: str | None = None,  # noqa: A002 - Textual's own name
         classes: str | None = None,
     ) -> None:
         super().__init__(id=id, classes=classes)
         self._title = title
         self._y_format = y_format
-        self._x_title = x_title
+        self.axis: Axis = AXES["step"]
+        """What the x axis counts; `set_curves` changes it."""
+        self.label_cells = label_cells
+        """Least cells left of the plot, from the next drawing on."""
+        self._anchors: tuple[Curve, ...] = ()
         self._mode = mode
         self._curves: tuple[Curve, ...] = ()
         self._marks: tuple[Mark, ...] = ()
         self._means: dict[Series, Derived] = {}
         self._viewport = Viewport()
         self._drag: tuple[int, Window] | None = None
-        self._inks = Inks()
-        self._styles: dict[int, Style] = {}
+        self._was_dragged = False
         self._drawn: tuple[object, ...] = ()
         self._scene: Scene | None = None
         self._frame: Frame | None = None
-        self._shown: Canvas | None = None
-        self._strips: dict[int, Strip] = {}
+        self._picture = Picture(self._style)
 
-    def set_curves(self, curves: Sequence[Curve]) -> None:
-        """Show these curves; a later one lies on top."""
-        self._curves = tuple(curves)
+    def set_curves(self, curves: Sequence[Curve], *, axis: Axis | None = None, anchors: Sequence[Curve] = ()) -> None:
+        """Show these curves; a later one lies on top.
+
+        axis: what their lanes count, None: the same as before; where it is another one, the same steps stay in view.
+        anchors: the curves that the x axis is made for, drawn or not; none: all live ones.
+        """
+        before = self._new_scene()
+        extent = before.extent()
+        self._curves, self._anchors = tuple(curves), tuple(anchors)
         self._means = {series: mean for series, mean in self._means.items() if any(c.series is series for c in curves)}
+        if axis is not None and axis is not self.axis:
+            self.axis = axis
+            self.crosshair = None
+            after = self._new_scene()
+            if extent is not None:
+                self._viewport = self._viewport.carried(extent, lambda x: after.place(before.lane.step_at(x)))
+                self.following = self._viewport.follows
         self._draw()
 
     def set_marks(self, marks: Sequence[Mark]) -> None:
@@ -90,23 +132,38 @@ class LineChart(Widget, can_focus=True):
             self._marks = tuple(marks)
             self._draw()
 
+    @property
+    def viewport(self) -> Viewport:
+        """Which part of the run is shown."""
+        return self._viewport
+
+    def show_part(self, viewport: Viewport) -> None:
+        """Show that part of the run; nothing is told of it."""
+        if viewport != self._viewport:
+            self._viewport = viewport
+            self.following = viewport.follows
+            self._draw()
+
+    def reveal(self, step: float) -> None:
+        """Bring a step into view; where it is in view already, nothing moves."""
+        extent, window = self._extent(), self._window()
+        if extent is not None and window is not None:
+            self._move(self._viewport.around(self._new_scene().place(step), window, extent))
+
     def refresh_data(self) -> None:
         """Show what the series hold now; costs next to nothing when nothing was added or the chart cannot be seen."""
         if self._drawn != self._content():
             extent = self._extent()
             newest = extent[1] if extent is not None else 0.0
             if self._viewport.left is not None and self._viewport.left >= newest:
-                self._show_part(self._viewport.at_tail())  # the points in view were cut
+                self._move(self._viewport.at_tail())  # the points in view were cut
             self._draw()
 
     def render_line(self, y: int) -> Strip:
         """Row `y` of the content, from the newest frame."""
-        if self._shown is None or self._shown.size != tuple(self.size):
-            self._shown = self._composed()
-            self._strips.clear()
-        if y not in self._strips:
-            self._strips[y] = strip_of(self._shown, y, self._style)
-        return self._strips[y]
+        if self._picture.canvas is None or self._picture.canvas.size != tuple(self.size):
+            self._picture.put(self._composed())
+        return self._picture.strip(y)
 
     def action_zoom_in(self) -> None:
         """Show less of the run: its newest part when following, else the middle of the view."""
@@ -127,11 +184,11 @@ class LineChart(Widget, can_focus=True):
     def action_view_start(self) -> None:
         """Move the view to the oldest points."""
         if (extent := self._extent()) is not None:
-            self._show_part(self._viewport.at_start(extent))
+            self._move(self._viewport.at_start(extent))
 
     def action_view_tail(self) -> None:
         """Move the view to the newest points and follow them."""
-        self._show_part(self._viewport.at_tail())
+        self._move(self._viewport.at_tail())
 
     def action_toggle_log(self) -> None:
         """Switch the y axis between linear and powers of ten."""
@@ -172,8 +229,11 @@ class LineChart(Widget, can_focus=True):
 
     def watch_crosshair(self) -> None:
         """Repaint the hairline and the title row."""
-        if self._frame is not None and self._scene is not None:
-            self._present()
+        self._present()
+
+    def watch_pointed(self) -> None:
+        """Repaint the hairline and the title row."""
+        self._present()
 
     def on_mount(self) -> None:
         """Take part in theme changes."""
@@ -196,8 +256,10 @@ class LineChart(Widget, can_focus=True):
 
     def on_mouse_down(self, event: events.MouseDown) -> None:
         """Take hold of the view."""
-        if event.button == 1 and (window := self._window()) is not None:
+        is_inside = event.get_content_offset(self) is not None  # the frame is the board's to move
+        if event.button == 1 and is_inside and (window := self._window()) is not None:
             self._drag = (event.x, window)
+            self._was_dragged = False
             self.capture_mouse()
 
     def on_mouse_up(self) -> None:
@@ -209,38 +271,49 @@ class LineChart(Widget, can_focus=True):
         """Drag the view along, or read values off."""
         extent = self._extent()
         if self._drag is None or extent is None:
-            self.crosshair = self._x_under(event)
+            self._hover(self._x_under(event))
             return
         grabbed_at, window = self._drag
+        self._was_dragged = self._was_dragged or event.x != grabbed_at
         distance = (grabbed_at - event.x) * (window[1] - window[0]) / self._cells()
-        self._show_part(self._viewport.panned(window, extent, distance))
+        self._move(self._viewport.panned(window, extent, distance))
 
     def on_leave(self) -> None:
         """Take the hairline away."""
-        self.crosshair = None
+        self._hover(None)
 
     def on_click(self, event: events.Click) -> None:
-        """Double click: show the whole run again."""
+        """Tell which step was clicked at; double click: show the whole run again."""
+        offset = event.get_content_offset(self)
         if event.chain == 2:
-            self._show_part(Viewport())
+            self._move(Viewport())
+        elif event.button == 1 and not self._was_dragged and self._frame is not None and self._scene is not None and offset:
+            step = step_at(self._frame, self._scene, offset.x)
+            if step is not None:
+                self.post_message(self.Clicked(step))
 
     def _zoom(self, factor: float, at: float | None = None) -> None:
         extent, window = self._extent(), self._window()
         if extent is not None and window is not None:
-            points = max(len(curve.series) for curve in self._curves if not curve.left_behind)
+            points = max(len(curve.series) for curve in self._new_scene().made_for)
             finest = (extent[1] - extent[0]) * _FEWEST_POINTS / points
-            self._show_part(self._viewport.zoomed(window, extent, factor, at, finest))
+            self._move(self._viewport.zoomed(window, extent, factor, at, finest))
 
     def _pan(self, share: float) -> None:
         extent, window = self._extent(), self._window()
         if extent is not None and window is not None:
-            self._show_part(self._viewport.panned(window, extent, share * (window[1] - window[0])))
+            self._move(self._viewport.panned(window, extent, share * (window[1] - window[0])))
 
-    def _show_part(self, viewport: Viewport) -> None:
+    def _move(self, viewport: Viewport) -> None:
+        """Show that part of the run, because its user wants it."""
         if viewport != self._viewport:
-            self._viewport = viewport
-            self.following = viewport.follows
-            self._draw()
+            self.show_part(viewport)
+            self.post_message(self.Moved(self))
+
+    def _hover(self, x: float | None) -> None:
+        if x != self.crosshair:
+            self.crosshair = x
+            self.post_message(self.Hovered(self, x))
 
     def _extent(self) -> Window | None:
         return self._new_scene().extent()
@@ -262,12 +335,15 @@ class LineChart(Widget, can_focus=True):
 
     def _content(self) -> tuple[object, ...]:
         """What tells one state of the data from another."""
-        return tuple((id(curve.series), curve.series.generation, len(curve.series)) for curve in self._curves)
+        curves = (*self._curves, *self._anchors)
+        return tuple((id(curve.series), curve.series.generation, len(curve.series)) for curve in curves)
 
     def _new_scene(self) -> Scene:
         return Scene(
             title=self._title,
-            x_title=self._x_title,
+            axis=self.axis,
+            anchors=self._anchors,
+            gutter=self.label_cells,
             y_format=self._y_format,
             mode=self._mode,
             log_y=self.log_y,
@@ -289,48 +365,35 @@ class LineChart(Widget, can_focus=True):
     def _draw(self) -> None:
         """Bring the picture up to date, now if it can be seen, else when it is shown."""
         if self.size.area and self.is_on_screen:
-            before = self._shown
-            self._swap(before, self._composed())
+            self._put(self._composed())
         else:
-            self._shown = None
+            self._picture.canvas = None
             self.refresh()
 
     def _composed(self) -> Canvas:
         self._scene = self._new_scene()
-        self._frame = compose(self._scene, self.size.width, self.size.height, self._inks)
+        self._frame = compose(self._scene, self.size.width, self.size.height, self._picture.inks)
         self._drawn = self._content()
         return self._overlaid(self._scene, self._frame)
 
     def _overlaid(self, scene: Scene, frame: Frame) -> Canvas:
-        return frame.canvas if self.crosshair is None else with_crosshair(frame, scene, self.crosshair, self._inks)
+        return overlaid(frame, scene, self._picture.inks, hover=self.crosshair, pointed=self.pointed)
 
     def _present(self) -> None:
-        assert self._scene is not None
-        assert self._frame is not None
-        if self._shown is not None:
-            self._swap(self._shown, self._overlaid(self._scene, self._frame))
+        """Bring the hairlines up to date."""
+        if self._picture.canvas is not None and self._scene is not None and self._frame is not None:
+            self._put(self._overlaid(self._scene, self._frame))
 
-    def _swap(self, before: Canvas | None, canvas: Canvas) -> None:
-        """Show `canvas`, repainting only what differs from `before`."""
-        self._shown = canvas
-        if before is None or before.size != canvas.size:
-            self._strips.clear()
-            self.refresh()
-            return
-        regions = []
-        for y, start, stop in canvas.changes(before):
-            self._strips.pop(y, None)
-            regions.append(Region(start, y, stop - start, 1))
-        if regions:
-            self.refresh(*regions)
+    def _put(self, canvas: Canvas) -> None:
+        """Show `canvas`, repainting only what looks different."""
+        regions = self._picture.put(canvas)
+        if regions is None or regions:
+            self.refresh(*(regions or ()))
 
-    def _style(self, number: int) -> Style:
-        if number not in self._styles:
-            _, _, background, foreground = self.colors
-            self._styles[number] = ink_style(self._inks.all[number], self.app.theme_variables, background, foreground)
-        return self._styles[number]
+    def _style(self, ink: Ink) -> Style:
+        _, _, background, foreground = self.colors
+        return ink_style(ink, self.app.theme_variables, background, foreground)
 
     def _forget_colors(self) -> None:
-        self._styles.clear()
-        self._strips.clear()
+        self._picture.forget_colors()
         self.refresh()

@@ -91,7 +91,7 @@ def trace(columns: Columns, scale: Scale, num_rows: int) -> tuple[Rows, Rows]:
     """The dots of a line as (top, bottom) rows of each column, inclusive; top > bottom where there are none.
 
     A column spans all its points. Columns without a point lie on the straight line between their neighbours; the jump between
-    two columns is shared by both. Nothing connects to or across a value that has no place on the axis.
+    two columns is shared by both. Nothing connects to or across a value that has no place on the axis, or across a break.
     """
     low = columns.low_positive if scale.log else columns.low
     top = scale.rows(np.where(np.isfinite(low), columns.high, np.nan), num_rows)
@@ -99,7 +99,8 @@ def trace(columns: Columns, scale: Scale, num_rows: int) -> tuple[Rows, Rows]:
     first, last = scale.rows(columns.first, num_rows), scale.rows(columns.last, num_rows)
     between = _bridged(columns, first, last, scale, num_rows)
     top, bottom, first, last = (np.where(columns.occupied, rows, between) for rows in (top, bottom, first, last))
-    return _connected(*(_rounded(rows) for rows in (top, bottom, first, last)))
+    top, bottom, first, last = (_rounded(rows) for rows in (top, bottom, first, last))
+    return _connected(top, bottom, first, last, columns.broken)
 
 
 def _rounded(rows: Floats) -> Floats:
@@ -121,13 +122,15 @@ def _bridged(columns: Columns, first: Floats, last: Floats, scale: Scale, num_ro
     width = np.maximum(positions[right] - positions[left], 1e-12)
     share = (positions - positions[left]) / width
     rows: Floats = leaves[left] + (enters[right] - leaves[left]) * share
-    return rows[1:-1]
+    rows = rows[1:-1]
+    rows[columns.broken[right[1:-1] - 1]] = np.nan
+    return rows
 
 
-def _connected(top: Floats, bottom: Floats, first: Floats, last: Floats) -> tuple[Rows, Rows]:
+def _connected(top: Floats, bottom: Floats, first: Floats, last: Floats, broken: Dots) -> tuple[Rows, Rows]:
     """Spans widened so that neighbours touch: each jump is split into a left and a right half without a common row."""
     jump = first[1:] - last[:-1]
-    jump[np.isnan(jump)] = 0.0
+    jump[np.isnan(jump) | broken[1:-1]] = 0.0
     left_half = last[:-1] + np.trunc(jump / 2)
     right_half = left_half + np.sign(jump)
     top, bottom = top.copy(), bottom.copy()
@@ -180,6 +183,13 @@ class Canvas:
         A wide character takes two cells, the second of which stays empty; characters without width are left out.
         """
         width, height = self.size
+        if text.isascii():  # nearly all of it is, and all of it in one go is far cheaper
+            start, stop = max(x, 0), min(x + len(text), width)
+            if 0 <= y < height and start < stop:
+                codes = np.frombuffer(text.encode("utf-32-le"), dtype="<u4")
+                self.glyphs[y, start:stop] = codes[start - x : stop - x]
+                self.inks[y, start:stop] = ink
+            return x + len(text)
         for char in text:
             cells = 1 if char.isascii() else cell_len(char)
             if cells and 0 <= y < height and x >= 0 and x + cells <= width:

@@ -1,4 +1,6 @@
-"""What a chart shows, as values: curves, marks, inks, the whole scene, and where its plot lies.
+"""What a chart shows, as values: curves, marks, the whole scene, and where its plot lies.
+
+X is a position on the scene's axis; a step is where a curve's lane says.
 
 Pure; does not paint (`frame` and `legend` do). Invariant: equal scenes whose series hold the same points look the same.
 """
@@ -8,22 +10,59 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
+
 from plt_tui.views.axis import NumberFormat
+from plt_tui.views.tui.chart.lane import AXES, BY_STEP, Axis, Lane
 from plt_tui.views.tui.chart.raster import Mode, Scale
 from plt_tui.views.tui.chart.series import Series
 from plt_tui.views.tui.chart.viewport import Viewport
 
 _GLYPHS: dict[Mode, dict[str, str]] = {
-    "braille": {"line": "━", "dots": "●", "mark": "┊", "hair": "│", "nan": "×", "other": "◆", "more": "…"},
-    "block": {"line": "■", "dots": "●", "mark": "│", "hair": "│", "nan": "×", "other": "◆", "more": "…"},
-    "ascii": {"line": "-", "dots": "o", "mark": "|", "hair": "|", "nan": "x", "other": "!", "more": "~"},
+    "braille": {
+        "line": "━",
+        "dots": "●",
+        "mark": "┊",
+        "hair": "│",
+        "point": "┃",
+        "pointer": "▸",
+        "nan": "×",
+        "other": "◆",
+        "more": "…",
+    },
+    "block": {
+        "line": "■",
+        "dots": "●",
+        "mark": "│",
+        "hair": "│",
+        "point": "┃",
+        "pointer": "▸",
+        "nan": "×",
+        "other": "◆",
+        "more": "…",
+    },
+    "ascii": {
+        "line": "-",
+        "dots": "o",
+        "mark": "|",
+        "hair": "|",
+        "point": "#",
+        "pointer": ">",
+        "nan": "x",
+        "other": "!",
+        "more": "~",
+    },
 }
+
+DEFAULT_GUTTER = 6
+"""Cells left of the plot, so that charts below each other line up."""
 
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """A series with its looks. `color`: a theme variable such as "primary", or a CSS colour.
+    """A series over steps with its looks. `color`: a theme variable such as "primary", or a CSS colour.
 
+    `lane`: where its steps lie on the x axis.
     `dots`: few points, such as evaluations, drawn as markers on a thin line. `smooth`: the chart's smoothing applies.
     `left_behind`: a line that the run is not on any more, drawn faintly below the others as far as it lies within their ranges,
     which it never widens.
@@ -35,11 +74,21 @@ class Curve:
     style: Literal["line", "dots"] = "line"
     smooth: bool = True
     left_behind: bool = False
+    glyph: str = ""
+    """Its own sign of one cell, in the legend and here and there on the line, where colours may not tell curves apart."""
+    lane: Lane = BY_STEP
+
+    def reach(self) -> tuple[float, float] | None:
+        """Positions of its oldest and of its newest point; None while there is none."""
+        if not len(self.series):
+            return None
+        first, last = self.lane.place(self.series.x[[0, -1]]).tolist()
+        return first, last
 
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """Something that happened at `x`: `glyph` (one cell) on the top row above a faint vertical line.
+    """Something that happened at step `x`: `glyph` (one cell) on the top row above a faint vertical line.
 
     `weight`: of several in one column the heaviest is seen, and of equal ones the newest.
     """
@@ -49,6 +98,8 @@ class Mark:
     label: str
     color: str
     weight: int = 0
+    time: float = 0.0
+    """Unix seconds, which is its place on an axis of wall time; 0: where its step is."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +107,7 @@ class Scene:
     """Everything a frame shows. `smoothed[i]` is the smoothed curve i, None where smoothing does not apply."""
 
     title: str
-    x_title: str
+    axis: Axis = AXES["step"]
     y_format: NumberFormat | None
     mode: Mode
     log_y: bool
@@ -65,15 +116,37 @@ class Scene:
     smoothed: tuple[Series | None, ...]
     marks: tuple[Mark, ...]
     viewport: Viewport
+    anchors: tuple[Curve, ...] = ()
+    """The curves that the x axis is made for, drawn or not; none: all live ones."""
+    gutter: int = DEFAULT_GUTTER
+    """Least cells left of the plot."""
 
     @property
     def live(self) -> tuple[Curve, ...]:
         """The curves that the run is on."""
         return tuple(curve for curve in self.curves if not curve.left_behind)
 
+    @property
+    def made_for(self) -> tuple[Curve, ...]:
+        """The curves that the x axis is made for."""
+        return self.anchors or self.live
+
+    @property
+    def lane(self) -> Lane:
+        """Where steps lie that belong to no curve: marks, and the step pointed at."""
+        return self.made_for[0].lane if self.made_for else BY_STEP
+
+    def place(self, step: float) -> float:
+        """The x of a step."""
+        return float(self.lane.place(np.array([step], dtype=np.float64))[0])
+
+    def place_mark(self, mark: Mark) -> float:
+        """The x of a mark."""
+        return self.lane.place_event(mark.x, mark.time)
+
     def extent(self) -> tuple[float, float] | None:
-        """First and last x: of the oldest and of the newest point of all live curves, None while there is none."""
-        ends = [(float(curve.series.x[0]), float(curve.series.x[-1])) for curve in self.live if len(curve.series)]
+        """First and last x: of the oldest and of the newest point that the axis is made for, None while there is none."""
+        ends = [reach for curve in self.made_for if (reach := curve.reach()) is not None]
         return (min(first for first, _ in ends), max(last for _, last in ends)) if ends else None
 
     def glyph(self, name: str) -> str:

@@ -15,6 +15,8 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from plt_tui.views.tui.chart.lane import BY_STEP, Lane
+
 Floats: TypeAlias = NDArray[np.float64]
 Indices: TypeAlias = NDArray[np.int64]
 
@@ -23,6 +25,8 @@ NAN, PLUS_INF, MINUS_INF = 1, 2, 4
 
 _BLOCK = 16
 """Points in a block of the lowest level: few enough to look at one by one at both ends of a column."""
+_LAST_INSIDE, _FIRST_AFTER = np.array([[0], [1]]), np.array([[1], [0]])
+"""For ranges [first, stop) as an array (2, C): from stop to the last block inside, and from first to the block after it."""
 _NOTHING = np.array([np.inf, np.inf, np.inf, 0.0, 0.0, 0.0])
 """Summary of no points. Rows are [min, -max, smallest positive, -has NaN, -has +inf, -has -inf]: all merge by minimum."""
 
@@ -47,6 +51,8 @@ class Columns:
     """The nearest point left of the window as (position in columns, below 0; value); (-1, NaN) when there is none."""
     after: tuple[float, float]
     """The nearest point right of it; (C, NaN) when there is none."""
+    broken: NDArray[np.bool_]
+    """(C + 1,): True where no line leads to a column's first point from the point before; the last one is that of `after`."""
 
 
 class Series:
@@ -87,8 +93,8 @@ class Series:
             raise ValueError(f"x and y are columns of one length, not {x.shape} and {y.shape}")
         if not len(x):
             return
-        ordered = np.concatenate((self.x[-1:], x))
-        if not np.isfinite(x).all() or (ordered[1:] < ordered[:-1]).any():
+        is_ordered = bool((x[1:] >= x[:-1]).all()) and (not self._count or x[0] >= self.x[-1])  # never with a NaN
+        if not (is_ordered and np.isfinite(x[[0, -1]]).all()):
             raise ValueError(f"x must be finite and not decrease; the newest point is {self.last()}, then came {x[0]!r}")
         self._points = _with_room(self._points, self._count + len(x), axis=1)
         self._points[:, self._count : self._count + len(x)] = x, y
@@ -114,12 +120,13 @@ class Series:
         best = min(candidates, key=lambda index: abs(float(self.x[index]) - x))
         return float(self.x[best]), float(self.y[best])
 
-    def columns(self, x0: float, x1: float, n: int) -> Columns:
-        """The points with x0 <= x <= x1 in `n` columns; a point on an edge belongs right of it, the one at x1 to the last."""
-        edges = np.linspace(x0, x1, n + 1)
-        bounds = np.searchsorted(self.x, edges[:-1], side="left")
-        bounds = np.append(bounds, max(int(np.searchsorted(self.x, x1, side="right")), int(bounds[-1])))
-        starts, stops = bounds[:-1].astype(np.int64), bounds[1:].astype(np.int64)
+    def columns(self, x0: float, x1: float, n: int, lane: Lane = BY_STEP) -> Columns:
+        """The points at positions x0 to x1 in `n` columns; a point on an edge belongs right of it, the one at x1 to the last.
+
+        lane: gives the position of each x; by default that is the x itself.
+        """
+        bounds = lane.bounds(self.x, np.linspace(x0, x1, n + 1))
+        starts, stops = bounds[:-1], bounds[1:]
         summary = self._summarise_ranges(starts, stops)
         occupied = starts < stops
         low, high, low_positive = summary[:, 0], -summary[:, 1], summary[:, 2]
@@ -132,8 +139,9 @@ class Series:
             last=self._values_at(stops - 1, occupied),
             nonfinite=flags,
             occupied=occupied,
-            before=self._outside(int(starts[0]) - 1, x0, x1, n, (-1.0, np.nan)),
-            after=self._outside(int(stops[-1]), x0, x1, n, (float(n), np.nan)),
+            before=self._outside(int(bounds[0]) - 1, x0, x1, n, (-1.0, np.nan), lane),
+            after=self._outside(int(bounds[-1]), x0, x1, n, (float(n), np.nan), lane),
+            broken=self._broken(bounds, occupied, lane.breaks),
         )
 
     def _values_at(self, indices: Indices, valid: NDArray[np.bool_]) -> Floats:
@@ -141,31 +149,40 @@ class Series:
         values[valid] = self.y[indices[valid]]
         return values
 
-    def _outside(self, index: int, x0: float, x1: float, n: int, none: tuple[float, float]) -> tuple[float, float]:
+    def _outside(self, index: int, x0: float, x1: float, n: int, none: tuple[float, float], lane: Lane) -> tuple[float, float]:
         if not 0 <= index < self._count:
             return none
-        position = (float(self.x[index]) - x0) / (x1 - x0) * n - 0.5 if x1 > x0 else none[0]
+        (at,) = lane.place(self.x[index : index + 1]).tolist()
+        position = (at - x0) / (x1 - x0) * n - 0.5 if x1 > x0 else none[0]
         return position, float(self.y[index])
+
+    def _broken(self, bounds: Indices, occupied: NDArray[np.bool_], breaks: Floats) -> NDArray[np.bool_]:
+        """(C + 1,): where one of the `breaks` lies between the first point of a column and the point before that one."""
+        broken = np.zeros(len(bounds), dtype=np.bool_)
+        if len(breaks):
+            has_both = np.append(occupied, bounds[-1] < self._count) & (bounds > 0)
+            first = bounds[has_both]
+            passed = (np.searchsorted(breaks, self.x[index], side="right") for index in (first, first - 1))
+            broken[has_both] = np.not_equal(*passed)
+        return broken
 
     def _summarise_ranges(self, starts: Indices, stops: Indices) -> Floats:
         """Summary rows (C, 6) of the points [start, stop): both ends point by point, whole blocks between from the pyramid."""
-        first_block, last_block = -(-starts // _BLOCK), stops // _BLOCK
-        head_stops = np.minimum(first_block * _BLOCK, stops)
-        tail_starts = np.maximum(last_block * _BLOCK, head_stops)
-        summary = np.minimum(self._summarise_points(starts, head_stops), self._summarise_points(tail_starts, stops))
-        # Climb: at each level at most one block on each side does not fill a block of the level above.
+        count = len(starts)
+        blocks = np.array([-(-starts // _BLOCK), stops // _BLOCK])
+        head_stops = np.minimum(blocks[0] * _BLOCK, stops)
+        tail_starts = np.maximum(blocks[1] * _BLOCK, head_stops)
+        # Both sides at once, the left ones in the first C rows: here the calls cost, not what they look at.
+        summary = self._summarise_points(np.concatenate((starts, tail_starts)), np.concatenate((head_stops, stops)))
+        # Climb: at each level at most one block on each side, an odd one, does not fill a block of the level above.
         for level in self._levels:
-            if not (first_block < last_block).any():
+            is_left = blocks[0] < blocks[1]
+            if not is_left.any():
                 break
-            odd = np.flatnonzero((first_block < last_block) & (first_block & 1 == 1))
-            summary[odd] = np.minimum(summary[odd], level[first_block[odd]])
-            first_block[odd] += 1
-            odd = np.flatnonzero((first_block < last_block) & (last_block & 1 == 1))
-            last_block[odd] -= 1
-            summary[odd] = np.minimum(summary[odd], level[last_block[odd]])
-            first_block >>= 1
-            last_block >>= 1
-        return summary
+            odd = np.flatnonzero((blocks & 1).astype(np.bool_) & is_left)
+            summary[odd] = np.minimum(summary[odd], level[(blocks - _LAST_INSIDE).reshape(-1)[odd]])
+            blocks = (blocks + _FIRST_AFTER) >> 1
+        return np.minimum(summary[:count], summary[count:])
 
     def _summarise_points(self, starts: Indices, stops: Indices) -> Floats:
         """Summary rows (C, 6) of ranges shorter than a block."""
@@ -195,8 +212,7 @@ class Series:
 
     def _block_rows(self, level: int, start: int, stop: int) -> Floats:
         if level == 0:
-            values = self.y[start * _BLOCK : stop * _BLOCK].reshape(-1, _BLOCK)
-            return _summarise(values, np.ones(values.shape, dtype=np.bool_))
+            return _summarise_blocks(self.y[start * _BLOCK : stop * _BLOCK].reshape(-1, _BLOCK))
         below = self._levels[level - 1]
         return np.minimum(below[2 * start : 2 * stop : 2], below[2 * start + 1 : 2 * stop : 2])
 
@@ -223,6 +239,17 @@ class Derived:
         self._series = Series()
 
 
+def _summarise_blocks(values: Floats) -> Floats:
+    """Summary rows (R, 6) of values (R, K); quick for rows of finite values above zero, as nearly all are."""
+    low, high = values.min(axis=1), values.max(axis=1)
+    rows = np.zeros((len(values), 6))
+    rows[:, 0], rows[:, 1], rows[:, 2] = low, -high, low
+    other = np.flatnonzero(~((low > 0) & np.isfinite(high)))  # a NaN in a row makes both of its extremes NaN
+    if len(other):
+        rows[other] = _summarise(values[other], np.ones((len(other), values.shape[1]), dtype=np.bool_))
+    return rows
+
+
 def _summarise(values: Floats, inside: NDArray[np.bool_]) -> Floats:
     """Summary rows (R, 6) of values (R, K), of which only those `inside` count."""
     finite = np.isfinite(values) & inside
@@ -237,11 +264,14 @@ def _summarise(values: Floats, inside: NDArray[np.bool_]) -> Floats:
 
 
 def _with_room(array: Floats, length: int, axis: int) -> Floats:
-    """`array`, or a copy of at least twice its length when it does not reach `length` along `axis`."""
+    """`array`, or a copy with room for twice `length` along `axis` when it does not reach that far.
+
+    Room that was never written takes no memory; without it the first step after a long history would copy all of it.
+    """
     if array.shape[axis] >= length:
         return array
     shape = list(array.shape)
-    shape[axis] = max(length, 2 * shape[axis])
+    shape[axis] = 2 * length
     larger = np.empty(shape)
     larger[tuple(slice(size) for size in array.shape)] = array
     return larger

@@ -8,6 +8,7 @@ newest.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
@@ -71,6 +72,21 @@ class Viewport:
     def held(self, window: Window) -> Viewport:
         """`window`, no longer following."""
         return Viewport(span=window[1] - window[0], left=window[0])
+
+    def carried(self, extent: Window, there: Callable[[float], float]) -> Viewport:
+        """The same view on another axis, on which x = `there(x)`; everything where it would be empty."""
+        if self.span is None:
+            return self
+        left = self.left if self.left is not None else extent[1] - self.span
+        x0, x1 = there(left), there(left + self.span)
+        if not x0 < x1:
+            return Viewport()
+        return Viewport(span=x1 - x0, left=None if self.left is None else x0)
+
+    def around(self, x: float, window: Window, extent: Window) -> Viewport:
+        """This view where `x` is in `window`, else one of the same width with `x` in its middle, as far as there is data."""
+        x0, x1 = window
+        return self if x0 <= x <= x1 else self.panned(window, extent, x - (x0 + x1) / 2)
 
 
 def _placed(left: float, span: float, extent: Window) -> Viewport:

@@ -13,12 +13,15 @@ from textual.message import Message
 
 from plt_tui.control.state import RunState
 from plt_tui.protocol.events import Failed
-from plt_tui.views.tui.keys import KEY_GAP, footer
+from plt_tui.views.tui.keys import KEY_GAP, KEYS, Key, footer
 from plt_tui.views.tui.layout import WIDE_HEIGHT
+from plt_tui.views.tui.outcome import cause_of, newest_checkpoint, resume_command
 from plt_tui.views.tui.panes.block import Block
+from plt_tui.views.tui.person import keys_in_force, shown_key
 from plt_tui.views.tui.session import RunSession
 from plt_tui.views.tui.words import STYLES, Word, one_line, story_words
 
+MARGIN_CELLS = 2
 TAIL_LINES, TAIL_LINES_COMPACT = 6, 3
 """Last log lines shown of the rank that failed first; fewer on a low screen."""
 
@@ -33,7 +36,9 @@ class Banner(Block):
     def show(self, session: RunSession) -> None:
         """Draw what stands now."""
         tail_lines = TAIL_LINES if self.app.size.height >= WIDE_HEIGHT else TAIL_LINES_COMPACT
-        found = [*_outcome(session, tail_lines), *_alerts(session.model.state)]
+        more = f"{shown_key(self.app, 'outcome')} tells all"
+        told = _outcome(session, tail_lines, width=self.app.size.width - MARGIN_CELLS, more=more)
+        found = [*told, *_alerts(session.model.state)]
         self.display = bool(found)
         self.put(found)
 
@@ -43,22 +48,27 @@ def _alerts(state: RunState) -> list[Content]:
     return [Content.styled(f"{word.glyph} {word.text}", f"bold {STYLES[word.tone]}") for word in words]
 
 
-def _outcome(session: RunSession, tail_lines: int) -> list[Content]:
+def _outcome(session: RunSession, tail_lines: int, *, width: int, more: str) -> list[Content]:
+    """`more`: which key tells the rest, behind the last command."""
     state, name = session.model.state, session.name
-    resume = f"plt-tui run --resume auto --name {name}"
     if not state.is_over:
         way_back = "to bring it back" if session.is_readonly else "p brings it back, and so does"
-        asleep = [_next(f"hibernated; {way_back}", f"plt-tui ctl {name} resume")]
+        asleep = _next(f"hibernated; {way_back}", f"plt-tui ctl {name} resume", width)
         lost = [Content.styled(f"✖ {session.trouble}", f"bold {STYLES['bad']}")]
         return lost if session.trouble else asleep if state.phase == "hibernated" else []
     if state.phase == "finished":
-        return [_next("target reached; for the whole story", f"plt-tui show {name}")]
-    failure = _failure(state.failures[-1], tail_lines) if state.failures and state.phase == "failed" else []
-    return [*failure, _next("to resume", resume)]
+        return _next("target reached; for the whole story", f"plt-tui show {name}", width, more)
+    cause, saved = cause_of(session.model), newest_checkpoint(state)
+    failure = _failure(cause, tail_lines) if cause is not None else []
+    where = f"to go on at step {saved.step:,}" if saved is not None else "nothing was saved; to begin again"
+    return [*failure, *_next(where, resume_command(name), width, more)]
 
 
-def _next(what: str, command: str) -> Content:
-    return Content.assemble((f"{what}: ", STYLES["muted"]), (command, "bold"))
+def _next(what: str, command: str, width: int, more: str = "") -> list[Content]:
+    """What a command line is for, and the line whole: below, where beside there is no room for it."""
+    head = Content.styled(f"{what}: ", STYLES["muted"])
+    line = Content.assemble((command, "bold"), (f"  {more}" if more else "", STYLES["muted"]))
+    return [head + line] if head.cell_length + line.cell_length <= width else [head, line]
 
 
 def _failure(failure: Failed, tail_lines: int) -> list[Content]:
@@ -86,6 +96,11 @@ class KeyBar(Block):
     KeyBar { height: 1; padding: 0 1; background: $panel; }
     """
 
+    def __init__(self, keys: tuple[Key, ...] = KEYS, *, id: str | None = None) -> None:  # noqa: A002
+        super().__init__(id=id)
+        self._keys = keys
+        self._shown: tuple[object, ...] = ()
+
     class Pressed(Message):
         """A key was clicked."""
 
@@ -95,8 +110,13 @@ class KeyBar(Block):
 
     def show(self, *, refused: Collection[str], is_held: bool) -> None:
         """Draw the keys that fit; those whose id is in `refused` are dimmed."""
+        fitting = footer(self.content_size.width, keys_in_force(self.app, self._keys))
+        shown = (*fitting, frozenset(refused), is_held)
+        if shown == self._shown:  # asked at every tick, and texts are dear
+            return
+        self._shown = shown
         cells = []
-        for key in footer(self.content_size.width):
+        for key in fitting:
             label = "resume" if key.id == "pause" and is_held else key.label
             styles = (STYLES["muted"], STYLES["muted"]) if key.id in refused else (f"bold {STYLES['accent']}", STYLES["normal"])
             cells.append(Content.assemble((key.shown, styles[0]), (f" {label}", styles[1])))
@@ -106,7 +126,7 @@ class KeyBar(Block):
         """Press the key under the pointer."""
         offset = event.get_content_offset(self)
         place = offset.x if offset is not None else -1
-        for key in footer(self.content_size.width) if place >= 0 else []:
+        for key in footer(self.content_size.width, keys_in_force(self.app, self._keys)) if place >= 0 else []:
             place -= len(key.shown) + 1 + len(key.label) + len(KEY_GAP)
             if place < 0:
                 self.post_message(self.Pressed(key.id))

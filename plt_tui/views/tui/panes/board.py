@@ -11,43 +11,70 @@ from collections.abc import Callable
 from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
 from textual.content import Content
-from textual.events import DescendantFocus, Resize
+from textual.events import DescendantFocus, MouseDown, MouseMove, MouseUp, Resize
+from textual.message import Message
 from textual.style import Style
 from textual.widgets import Static
 
+from plt_tui.views.tui.chart.lane import AXES
 from plt_tui.views.tui.chart.raster import Mode
-from plt_tui.views.tui.layout import MIN_HEIGHT, MIN_WIDTH, PANES, STORY, Plan, plan
+from plt_tui.views.tui.layout import MIN_HEIGHT, MIN_WIDTH, PANES, STORY, Layout, Plan, plan
+from plt_tui.views.tui.marks import next_mark
+from plt_tui.views.tui.pace import Pace
 from plt_tui.views.tui.panes.bars import Banner
+from plt_tui.views.tui.panes.charts import Charts
 from plt_tui.views.tui.panes.events import Events
 from plt_tui.views.tui.panes.header import Header
 from plt_tui.views.tui.panes.logs import Logs
-from plt_tui.views.tui.panes.loss import LossChart
 from plt_tui.views.tui.panes.machine import Machine
 from plt_tui.views.tui.panes.numbers import Numbers
+from plt_tui.views.tui.panes.resizer import Resizer
 from plt_tui.views.tui.panes.samples import Samples
 from plt_tui.views.tui.panes.trends import Trends
+from plt_tui.views.tui.person import Person
 from plt_tui.views.tui.session import RunSession
 from plt_tui.views.tui.words import STYLES
 
 Version = tuple[object, ...]
 
-STEADY_PARTS = ("header", "numbers", "chart", "trends", "machine")
-"""What changes with every step: redrawn together, once in STEADY_TICKS, and at once when something happened to the run."""
-STEADY_TICKS = 4
-"""A frame costs about 10 ms of a core, however little changes in it; the time is the training's, not ours."""
+STEADY_PARTS = ("header", "numbers", "chart", "trends", "machine", "logs")
+"""What changes with every step: redrawn together, as often as `pace` allows, and at once when something happened to the run.
+A frame costs about 10 ms of a core, however little changes in it; the time is the training's, not ours."""
+ROUGH_S = 10.0
+"""Where bytes are dear, times that go on are told in steps of this length."""
 
 
 class Board(Vertical):
     """Everything between the top of the screen and the answer line."""
 
-    def __init__(self, chart_mode: Mode) -> None:
+    class Pointed(Message):
+        """Somebody points at `step`, or no more at any (None)."""
+
+        def __init__(self, step: int | None) -> None:
+            super().__init__()
+            self.step = step
+
+    class Refused(Message):
+        """What a key asked for cannot be done."""
+
+        def __init__(self, why: str) -> None:
+            super().__init__()
+            self.why = why
+
+    def __init__(self, chart_mode: Mode, person: Person | None = None) -> None:
         super().__init__(id="board")
         self._chart_mode = chart_mode
-        self._hidden: set[str] = set()
+        self._person = person or Person()
+        self._hidden = set(self._person.layout.hidden)
+        self._resizer = Resizer(self, self._person.layout.sizes, self._resized)
         self._front, self._story, self._maximised = "logs", "samples", ""
         self._plan = Plan("tiny", frozenset(), ())
         self._is_arranged = False
-        self._tick = 0
+        self.pointed: int | None = None
+        """The step that somebody points at; None: nobody does."""
+        self.pace = Pace()
+        """How far steady frames are apart."""
+        self._ticks_left = 0
         self._drawn_story = -1
         self._drawn: dict[str, Version] = {}
 
@@ -58,7 +85,7 @@ class Board(Vertical):
         yield Banner(id="banner")
         yield Numbers(id="numbers")
         with Horizontal(id="top"):
-            yield LossChart(self._chart_mode)
+            yield Charts(self._chart_mode)
             with Vertical(id="side"):
                 yield Trends()
                 yield Machine()
@@ -67,10 +94,18 @@ class Board(Vertical):
             yield Samples()
             yield Events()
 
+    def on_mount(self) -> None:
+        """Take what is remembered, and note what changes of it."""
+        chart, before = self.chart, self._person.layout
+        chart.smoothing, chart.is_grid = before.smoothing, before.metrics
+        chart.axis = next((name for name in AXES if name == before.x_axis), chart.axis)
+        for name in ("smoothing", "is_grid", "axis"):
+            self.watch(chart, name, self._remember, init=False)
+
     @property
-    def chart(self) -> LossChart:
-        """The chart that the chart keys act on."""
-        return self.query_one(LossChart)
+    def chart(self) -> Charts:
+        """The charts that the chart keys act on."""
+        return self.query_one(Charts)
 
     @property
     def logs(self) -> Logs:
@@ -84,12 +119,15 @@ class Board(Vertical):
 
     def draw(self, session: RunSession, now: float) -> None:
         """Redraw what is in sight and has changed; called at every tick of the screen."""
-        self._tick += 1
+        self._ticks_left -= 1
         story = session.model.revisions["story"]
-        is_full = self._tick % STEADY_TICKS == 0 or story != self._drawn_story
+        is_frugal = self.pace.is_frugal
+        is_full = self._ticks_left <= 0 or (story != self._drawn_story and not is_frugal)
         self._drawn_story = story
+        self._ticks_left = self.pace.next_ticks() if is_full else self._ticks_left
+        now = now - now % ROUGH_S if is_frugal else now
         for part, (version, show) in self._parts(session, now).items():
-            is_due = is_full or part not in self._drawn or part not in STEADY_PARTS
+            is_due = is_full or part not in self._drawn or (part not in STEADY_PARTS and not is_frugal)
             if is_due and self._drawn.get(part) != version and self._is_seen(part):
                 self._drawn[part] = version
                 show()
@@ -101,6 +139,8 @@ class Board(Vertical):
         """Every part by id: a version that changes when it must be redrawn, and how to redraw it."""
         model, seen, second = session.model, session.model.revisions, int(now)
         link = (session.link, session.trouble)
+        pointed = self.pointed
+        moment = model.steps.time_at(pointed) if pointed is not None else None
         return {
             "header": ((seen["state"], second, *link), lambda: self.query_one(Header).show(session, now)),
             "banner": ((seen["story"], *link), lambda: self.query_one(Banner).show(session)),
@@ -108,10 +148,42 @@ class Board(Vertical):
             "chart": ((seen["steps"], seen["branches"], seen["evals"], seen["story"]), lambda: self.chart.show(model)),
             "trends": ((seen["steps"],), lambda: self.query_one(Trends).show(model.steps)),
             "machine": ((seen["state"], second), lambda: self.query_one(Machine).show(model.state, now)),
-            "logs": ((seen["logs"],), lambda: self.logs.show(model.logs)),
-            "samples": ((seen["samples"],), lambda: self.samples.show(model.samples)),
+            "logs": ((seen["logs"], pointed), lambda: self.logs.show(model.logs, moment)),
+            "samples": ((seen["samples"], pointed), lambda: self.samples.show(model.samples, pointed)),
             "events": ((seen["story"],), lambda: self.query_one(Events).show(model.happenings.values())),
         }
+
+    # --- the step pointed at -----------------------------------------------------------------------------------------------
+
+    def point_at(self, step: int | None) -> None:
+        """Point at a step, or at none; everything that belongs to a step follows."""
+        self.pointed = step
+        self.chart.point_at(step)
+        for part in ("logs", "samples"):
+            self._drawn.pop(part, None)  # to be drawn at the next tick, however seldom steady frames come
+        self.post_message(self.Pointed(step))
+
+    def action_next_mark(self, direction: int) -> None:
+        """Point at the next mark (1) or at the one before (-1)."""
+        step = next_mark(self.chart.marks, self.pointed, direction)
+        if step is not None:
+            self.point_at(step)
+        else:
+            side = "" if self.pointed is None else " later" if direction > 0 else " earlier"
+            self.post_message(self.Refused(f"no{side} mark"))
+
+    def action_unpoint(self) -> None:
+        """Point at no step any more."""
+        if self.pointed is not None:
+            self.point_at(None)
+
+    def on_charts_pointed(self, event: Charts.Pointed) -> None:
+        """A click points."""
+        self.point_at(event.step)
+
+    def on_samples_picked(self, event: Samples.Picked) -> None:
+        """Who walks through the samples points at their steps."""
+        self.point_at(event.step)
 
     # --- what is seen ------------------------------------------------------------------------------------------------------
 
@@ -126,6 +198,7 @@ class Board(Vertical):
             self._hidden.symmetric_difference_update(panes)
         self._maximised = ""
         self.rearrange()
+        self._remember()
 
     def action_maximise(self) -> None:
         """Give the focused pane all the room, or put everything back."""
@@ -164,6 +237,55 @@ class Board(Vertical):
         if pane:
             self._bring_forward(pane)
 
+    # --- how large it is ---------------------------------------------------------------------------------------------------
+
+    def _remember(self) -> None:
+        """Let what was made of the board be there again the next time."""
+        chart = self.chart
+        self._person.layout = Layout(
+            hidden=frozenset(self._hidden),
+            sizes=self._resizer.sizes,
+            metrics=chart.is_grid,
+            x_axis=chart.axis,
+            smoothing=chart.smoothing,
+        )
+
+    def _resized(self) -> None:
+        self._remember()
+        self.call_after_refresh(self._forget_drawn)  # all texts are cut to the new size
+
+    def action_resize(self, columns: int, rows: int) -> None:
+        """Make the focused pane wider and taller, or narrower and shorter."""
+        pane = self._focused_pane() or "chart"
+        if not self._resizer.nudge(pane, "x" if columns else "y", columns or rows):
+            self.post_message(self.Refused(f"{pane}: no border beside it that could be moved there"))
+
+    def action_reset_layout(self) -> None:
+        """All panes, each of its usual size."""
+        self._hidden.clear()
+        self._maximised = ""
+        self._resizer.reset()
+        self.rearrange()
+        self._remember()
+
+    def on_mouse_down(self, event: MouseDown) -> None:
+        """Take hold of a border, unless there is something to click on."""
+        if event.button == 1 and "@click" not in event.style.meta and self._resizer.grab(event.screen_x, event.screen_y):
+            event.stop()
+            self.screen.clear_selection()  # which has begun with the press
+            self.capture_mouse()
+
+    def on_mouse_move(self, event: MouseMove) -> None:
+        """Drag the border along."""
+        if self._resizer.is_dragging:
+            self._resizer.drag(event.screen_x, event.screen_y)
+
+    def on_mouse_up(self, event: MouseUp) -> None:
+        """Let go of the border."""
+        if self._resizer.is_dragging:
+            self._resizer.drop()
+            self.release_mouse()
+
     def on_resize(self, event: Resize) -> None:
         """Another size may have room for more or less; all texts are cut to the new width."""
         self.rearrange()
@@ -179,6 +301,7 @@ class Board(Vertical):
         if new == self._plan and self._is_arranged:
             return
         self._plan, self._is_arranged = new, True
+        self._resizer.apply(new)
         self.set_classes(f"-{new.mode}")
         self.set_class(bool(self._maximised), "-maximised")
         for pane in PANES:

@@ -9,6 +9,7 @@ from textual.content import Content
 
 from plt_tui.control.state import RunState
 from plt_tui.views.formats import format_count, format_duration
+from plt_tui.views.standstill import countdown_words, standstill
 from plt_tui.views.tui.meters import bar, spread
 from plt_tui.views.tui.panes.block import Block
 from plt_tui.views.tui.panes.machine import lagging
@@ -27,7 +28,9 @@ class Header(Block):
 
     def show(self, session: RunSession, now: float) -> None:
         """Draw the run at Unix time `now`."""
-        width = self.content_size.width
+        width, model = self.content_size.width, session.model
+        if model.state.is_over:  # the clock of a run whose hub died without a word has stopped then
+            now = min(now, model.last_time)
         self.put([_first_line(session, width), _second_line(session.model.state, now, width)])
 
 
@@ -99,7 +102,9 @@ def _facts(state: RunState, now: float) -> list[str]:
     if state.restarts:
         facts.insert(0, f"restarts: {state.restarts}")
     laggards = lagging(state.ranks.values(), now) if not state.is_over else []
-    return [*(f"rank {rank} {word}" for rank, word in laggards), *facts]
+    still = standstill(state, now)
+    ends = [countdown_words(still)] if still is not None else []
+    return [*ends, *(f"rank {rank} {word}" for rank, word in laggards), *facts]
 
 
 def _fitting(facts: list[str], width: int) -> list[str]:

@@ -1,228 +1,152 @@
-"""The log pane: follows the newest line until scrolled away, searches, and stays fast in a burst.
+"""The log pane: the lines, what is filtered away, and a search field that appears when asked for.
 
-Draws only the lines in sight (Line API) from the model's ring and copies none. Invariant: line numbers are the ring's,
-which never change, so scrolling back and search hits survive lines that come and go.
+Decides nothing about lines: `log_view` shows them, `views.log_filter` picks them. Invariant: what is typed into the search
+field is a search or a sentence that says why not, never an exception.
 """
 
 from __future__ import annotations
 
-from rich.cells import cell_len
+from dataclasses import replace
+
 from textual import on
 from textual.app import ComposeResult
-from textual.containers import Vertical
+from textual.containers import Horizontal, Vertical
 from textual.content import Content
-from textual.geometry import Size
-from textual.message import Message
-from textual.scroll_view import ScrollView
-from textual.strip import Strip
-from textual.widgets import Input
+from textual.events import Key
+from textual.widgets import Input, Static
 
-from plt_tui.protocol.events import LogLine
-from plt_tui.views.model import LogRing
-from plt_tui.views.tui.words import STYLES, Tone, clock_words
+from plt_tui.errors import UsageError
+from plt_tui.protocol.text import safe_line
+from plt_tui.views.log_filter import LEVELS, Wanted, next_of, sources_in_order
+from plt_tui.views.log_ring import LogRing
+from plt_tui.views.pattern import MAX_PATTERN_CHARS, Pattern
+from plt_tui.views.tui.panes.log_view import LogView
+from plt_tui.views.tui.words import STYLES
 
-LEVELS: dict[str, tuple[str, Tone]] = {
-    "DEBUG": ("D", "muted"),
-    "INFO": ("I", "normal"),
-    "WARNING": ("W", "warning"),
-    "ERROR": ("E", "bad"),
-    "CRITICAL": ("C", "bad"),
-}
-HIT_STYLE = "bold $background on $warning"
-CURRENT_STYLE = "bold $background on $foreground"
-SOURCE_CELLS = 7
-
-
-class LogView(ScrollView, can_focus=True):
-    """The lines themselves."""
-
-    class HitsChanged(Message):
-        """The search found more, or another hit is current."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._ring = LogRing()
-        self._first = 0
-        self._following = True
-        self._query = ""
-        self._hits: list[int] = []
-        self._searched = 0
-        self._current = -1
-        self._widest = 0
-        self._measured = 0
-
-    @property
-    def status(self) -> str:
-        """Where the view is, for the pane's border."""
-        parts = []
-        if self._query:
-            place = len(self._hits) - self._hits.index(self._current) if self._current in self._hits else 0
-            parts.append(f"“{self._query}” {place}/{len(self._hits)}")
-        if not self._following:
-            parts.append("end: newest")
-        if self._ring.dropped:
-            parts.append(f"{self._ring.dropped:,} lines lost by a slow connection")
-        return " · ".join(parts)
-
-    def show(self, ring: LogRing) -> None:
-        """Take note of new lines in `ring`; costs as much as there are new ones."""
-        self._ring = ring
-        self._measure()
-        self._search_new()
-        trimmed, self._first = ring.first - self._first, ring.first
-        self._take_size(Size(self._widest, len(ring.lines)))
-        if self._following:
-            self.scroll_end(animate=False, immediate=True, x_axis=False, force=True)
-        elif trimmed:
-            self.scroll_to(y=max(0, self.scroll_y - trimmed), animate=False, immediate=True, force=True)
-        self.refresh()
-
-    def search(self, query: str) -> None:
-        """Mark all lines that hold `query` (case ignored) and go to the newest; an empty query ends the search."""
-        self._query = query
-        self._hits, self._searched, self._current = [], self._ring.first, -1
-        self._search_new()
-        self.next_hit()
-
-    def next_hit(self) -> None:
-        """Go to the next older hit; after the oldest comes the newest again."""
-        self._hits = [hit for hit in self._hits if hit >= self._ring.first]
-        older = [hit for hit in self._hits if hit < self._current] if self._current >= 0 else self._hits
-        if self._hits:
-            self._current = older[-1] if older else self._hits[-1]
-            self._go_to(self._current)
-        self.refresh()
-        self.post_message(self.HitsChanged())
-
-    def watch_scroll_y(self, old_value: float, new_value: float) -> None:
-        """Follow again once the end is in sight, and no longer after a move away from it."""
-        super().watch_scroll_y(old_value, new_value)
-        at_end = round(new_value) >= self.max_scroll_y
-        following = at_end or (self._following and new_value > old_value)
-        if following != self._following:
-            self._following = following
-            self.post_message(self.HitsChanged())
-
-    def on_resize(self) -> None:
-        """Another height has another last page."""
-        if self._following:
-            self.scroll_end(animate=False, immediate=True, x_axis=False, force=True)
-
-    def render_line(self, y: int) -> Strip:
-        """One line in sight."""
-        scroll_x, scroll_y = self.scroll_offset
-        width, place = self.size.width, scroll_y + y
-        if place >= len(self._ring.lines):
-            return Strip.blank(width, self.rich_style)
-        content = self._line(self._ring.first + place, self._ring.lines[place])
-        strip = Strip(content.render_segments(self.visual_style), content.cell_length)
-        return strip.crop_extend(scroll_x, scroll_x + width, self.rich_style)
-
-    def _line(self, number: int, line: LogLine) -> Content:
-        moment, source, level, text = line
-        letter, tone = LEVELS.get(str(level), ("·", "normal"))
-        body = _as_shown(text)
-        content = Content.assemble(
-            (f"{clock_words(float(moment))} ", STYLES["muted"]),
-            (f"{letter} ", f"bold {STYLES[tone]}"),
-            (f"{str(source)[:SOURCE_CELLS]:<{SOURCE_CELLS}} ", STYLES["muted"]),
-            (body, STYLES[tone]),
-        )
-        return self._with_hits(content, number, len(content) - len(body)) if self._query else content
-
-    def _with_hits(self, content: Content, number: int, offset: int) -> Content:
-        style = CURRENT_STYLE if number == self._current else HIT_STYLE
-        lowered, query = content.plain.lower(), self._query.lower()
-        found = lowered.find(query, offset)
-        while found >= 0:
-            content = content.stylize(style, found, found + len(query))
-            found = lowered.find(query, found + len(query))
-        return content
-
-    def _take_size(self, size: Size) -> None:
-        """Become scrollable over `size`; once there is a scrollbar this needs no layout, which would cost a screen's redraw."""
-        if self.show_vertical_scrollbar and size.height > self.size.height:
-            self.set_reactive(LogView.virtual_size, size)
-            self.vertical_scrollbar.window_virtual_size = size.height
-        else:
-            self.virtual_size = size
-
-    def _measure(self) -> None:
-        fresh = self._ring.lines[max(0, self._measured - self._ring.first) :]
-        prefix = 12 + SOURCE_CELLS
-        self._widest = max([self._widest, *(prefix + cell_len(_as_shown(line[3])) for line in fresh)])
-        self._measured = self._ring.stop
-
-    def _search_new(self) -> None:
-        if self._query:
-            start = max(self._searched, self._ring.first)
-            fresh, query = self._ring.lines[start - self._ring.first :], self._query.lower()
-            self._hits += [start + i for i, line in enumerate(fresh) if query in _as_shown(line[3]).lower()]
-        self._searched = self._ring.stop
-
-    def _go_to(self, number: int) -> None:
-        self.scroll_to(y=max(0, number - self._ring.first - self.size.height // 2), animate=False, immediate=True, force=True)
-
-
-def _as_shown(text: str) -> str:
-    return text.replace("\n", " ⏎ ").expandtabs(4)
+LEVEL_WORDS = {"all": "", "warnings": "warnings and worse", "errors": "errors only"}
 
 
 class Logs(Vertical):
-    """The log lines of hub and ranks, with a search field that appears when asked for."""
+    """The log lines of hub and ranks."""
 
     DEFAULT_CSS = """
     Logs LogView { height: 1fr; scrollbar-size-horizontal: 0; }
-    Logs Input { display: none; border: none; height: 1; padding: 0 1; background: $boost; }
-    Logs.-searching Input { display: block; }
+    Logs #log-search { display: none; height: 1; background: $boost; }
+    Logs.-searching #log-search { display: block; }
+    Logs #log-search Input { width: 1fr; border: none; height: 1; padding: 0 1; background: $boost; }
+    Logs #log-verdict { width: auto; max-width: 75%; height: 1; padding: 0 1; text-wrap: nowrap; text-overflow: ellipsis; }
     """
 
     def __init__(self) -> None:
         super().__init__(id="logs", classes="pane")
-        self.border_title = "logs"
+        self.border_title = Content("logs")
+        self._sources: list[str] = []
+        self._moment_s: float | None = None
+        self._fault = ""
+        """What is wrong with the expression in the search field."""
+        self._told_fault = ""
 
     def compose(self) -> ComposeResult:
         """The lines, and the search field under them."""
         yield LogView()
-        yield Input(placeholder="search the logs, enter to go, esc to end", compact=True)
+        with Horizontal(id="log-search"):
+            yield Input(placeholder="regular expression; enter to go, esc to end", compact=True, max_length=MAX_PATTERN_CHARS)
+            yield Static("", markup=False, id="log-verdict")
 
     @property
     def view(self) -> LogView:
         """The lines."""
         return self.query_one(LogView)
 
-    def show(self, ring: LogRing) -> None:
-        """Draw what is new in `ring`."""
+    def show(self, ring: LogRing, moment_s: float | None = None) -> None:
+        """Draw what is new in `ring`, and go to the moment pointed at (Unix seconds) when it is another than before."""
+        if len(ring.sources) != len(self._sources):
+            self._sources = sources_in_order(ring.sources)
         self.view.show(ring)
+        if moment_s != self._moment_s:
+            self._moment_s = moment_s
+            self.view.go_to_time(moment_s)
         self._tell()
 
+    # --- keys --------------------------------------------------------------------------------------------------------------
+
     def action_search(self) -> None:
-        """Let the user type a text to look for."""
+        """Let the user type what to look for."""
         self.add_class("-searching")
         self.query_one(Input).focus()
 
-    def action_next_hit(self) -> None:
+    def action_older_hit(self) -> None:
         """Go to the next older hit."""
-        self.view.next_hit()
+        self.view.older_hit()
+
+    def action_newer_hit(self) -> None:
+        """Go to the next newer hit."""
+        self.view.newer_hit()
+
+    def action_next_source(self) -> None:
+        """Show the lines of everybody, then of the hub, of rank 0, ... alone."""
+        wanted = self.view.wanted
+        self.view.want(replace(wanted, source=next_of(["", *self._sources], wanted.source)))
+
+    def action_next_level(self) -> None:
+        """Show all lines, then warnings and worse, then errors only."""
+        wanted = self.view.wanted
+        self.view.want(replace(wanted, level=next_of(LEVELS, wanted.level)))
+
+    def action_toggle_hits_only(self) -> None:
+        """Hide the lines that the search does not find, or show them again; without a search ask for one."""
+        wanted = self.view.wanted
+        self.view.want(replace(wanted, hits_only=not wanted.hits_only))
+        if self.view.wanted.hits_only and wanted.pattern is None:
+            self.action_search()
+
+    def key_escape(self, event: Key) -> None:
+        """End the search; without one the key is somebody else's."""
+        if self.view.wanted.pattern is None and not self.has_class("-searching"):
+            return
+        event.stop()
+        self.query_one(Input).value = ""
+        self._search("")
+        self._close_field()
 
     @on(Input.Changed)
     def _typed(self, event: Input.Changed) -> None:
         event.stop()
-        self.view.search(event.value)
+        self._search(event.value)
 
     @on(Input.Submitted)
     def _submitted(self, event: Input.Submitted) -> None:
         event.stop()
+        if not self._fault:
+            self._close_field()
+
+    def _close_field(self) -> None:
         self.view.focus()
         self.remove_class("-searching")
 
-    def key_escape(self) -> None:
-        """End the search."""
-        self.query_one(Input).value = ""
-        self.view.search("")
-        self.view.focus()
-        self.remove_class("-searching")
+    def _search(self, text: str) -> None:
+        known = self.view.wanted.pattern
+        if not self._fault and text == (known.text if known is not None else ""):
+            return
+        try:
+            pattern, self._fault = Pattern(text) if text else None, ""
+        except UsageError as error:
+            pattern, self._fault = None, safe_line(str(error))
+        self.view.search(pattern)
 
-    @on(LogView.HitsChanged)
+    # --- what is said ------------------------------------------------------------------------------------------------------
+
+    @on(LogView.Changed)
     def _tell(self) -> None:
+        self.border_title = Content.assemble("logs", (_filter_words(self.view.wanted), STYLES["muted"]))
         self.border_subtitle = Content(self.view.status)
+        if self._fault != self._told_fault:  # an update is a layout, which costs as much as drawing the screen
+            self._told_fault = self._fault
+            verdict = Content.styled(f"✖ {self._fault}", STYLES["bad"]) if self._fault else Content("")
+            self.query_one("#log-verdict", Static).update(verdict)
+
+
+def _filter_words(wanted: Wanted) -> str:
+    """What is filtered away, for the border: " · rank 0 · errors only"; nothing when nothing is."""
+    hits = "hits only" if wanted.hits_only and wanted.pattern is not None else ""
+    return "".join(f" · {words}" for words in (wanted.source, LEVEL_WORDS[wanted.level], hits) if words)

@@ -1,4 +1,4 @@
-"""Gauges of the machine and one row per rank.
+"""Gauges of the machine, one row per rank, where the time of their steps goes, and what comes of it when they stand still.
 
 Reads no sensor: values come as events, and what cannot be read says why. Invariant: a missing value is "n/a", never 0.
 """
@@ -15,17 +15,21 @@ from textual.content import Content
 from plt_tui.control.state import RunState
 from plt_tui.protocol.events import Gauges, RankStatus
 from plt_tui.views.formats import format_bytes
+from plt_tui.views.standstill import standstill, standstill_words
 from plt_tui.views.tui.meters import bar, columns
+from plt_tui.views.tui.panes import shares
 from plt_tui.views.tui.panes.block import ScrollBlock
 from plt_tui.views.tui.words import STYLES, Tone, one_line
 
 RANK_NUMBERS_WIDTH = 36
 """Cells of a rank's line without what it is doing."""
 MIN_DOING, MAX_DOING = 9, 16
-WIDE_PARTS = 54
-"""Cells from which on the parts of a step stand two apart."""
+MIN_INLINE_BAR = 20
+"""Cells beside a rank's numbers in which the bar of its step finds room; with fewer it has a line of its own."""
 MAX_CORE_BARS = 16
 """With more cores each gets one upright cell instead of a line of its own."""
+HELD_BACK = 0.05
+"""Share of the time in which the kernel holds a container back that is worth a word."""
 SILENT_S = 10.0
 """A rank at work that has said nothing for longer is marked; ranks speak twice a second."""
 
@@ -34,6 +38,7 @@ class Machine(ScrollBlock):
     """CPU, memory, GPUs, ranks."""
 
     DEFAULT_CSS = """
+    Machine { scrollbar-gutter: stable; }
     Machine > Block { text-wrap: nowrap; text-overflow: ellipsis; }
     """
 
@@ -43,15 +48,17 @@ class Machine(ScrollBlock):
     def show(self, state: RunState, now: float) -> None:
         """Draw the machine and the ranks at Unix time `now`."""
         width = max(20, self.scrollable_content_region.width)
-        ranks = rank_lines(state, now, width)
-        self.put([*gauge_lines(state.gauges, width), *([Content(""), *ranks] if ranks else [])])
+        gauges, ranks = gauge_lines(state.gauges, width), rank_lines(state, now, width)
+        has_room = len(gauges) + 1 + len(ranks) <= self.scrollable_content_region.height
+        self.put([*gauges, *([Content("")] if ranks and has_room else []), *ranks])
 
 
 def gauge_lines(gauges: Gauges | None, width: int) -> list[Content]:
     """One line or more for cores, memory and each GPU."""
     if gauges is None:
         return [Content.styled("no word from the machine yet", STYLES["muted"])]
-    lines = [*_core_lines(gauges.cores, width), _memory_line(gauges, width)]
+    cpu = _core_lines(gauges.cores, width) if gauges.cpu_quota is None else [_quota_line(gauges, gauges.cpu_quota, width)]
+    lines = [*cpu, _memory_line(gauges, width)]
     if not gauges.gpus:
         reason = one_line(gauges.gpu_reason) or "none found"
         lines.append(Content.assemble(("gpu ", STYLES["muted"]), f"n/a: {reason}"))
@@ -68,6 +75,17 @@ def _core_lines(cores: list[float], width: int) -> list[Content]:
     cells = [_core(number, use, cell) for number, use in enumerate(cores)]
     rows_ = [cells[i : i + per_line] for i in range(0, len(cells), per_line)]
     return [_labelled("cpu" if i == 0 else "", Content("").join(row)) for i, row in enumerate(rows_)]
+
+
+def _quota_line(gauges: Gauges, quota: float, width: int) -> Content:
+    """The control group's own use: that of the cores is, below a quota, mostly that of others."""
+    held = gauges.cpu_throttled or 0.0
+    is_held = held >= HELD_BACK
+    value = f" {_or_na(gauges.cpu_used, '{:.1f}')} / {quota:.3g} cores" + (f", held back {held:.0%}" if is_held else "")
+    share = (gauges.cpu_used or 0.0) / quota
+    return _labelled(
+        "cpu", Content.assemble("   ", bar(share, max(1, width - 8 - len(value)), "warning" if is_held else "accent"), value)
+    )
 
 
 def _core(number: int, use: float, width: int) -> Content:
@@ -95,7 +113,9 @@ def _gpu_lines(gpu: Mapping[str, Any], width: int) -> list[Content]:
     first = _gauge(f"gpu{gpu.get('index', '?'):>3} ", use, 100, tail, width)
     memory = "n/a" if used is None or total is None else f"{format_bytes(used)} / {format_bytes(total)}"
     lines = [first, _gauge("   mem ", used, total, memory, width)]
-    reason = one_line(str(gpu.get("reason") or ""))
+    slowed, reason = one_line(str(gpu.get("throttled") or "")), one_line(str(gpu.get("reason") or ""))
+    if slowed:
+        lines.append(Content.styled(f"     ! slowed down: {slowed}", STYLES["warning"]))
     return [*lines, Content.styled(f"       {reason}", STYLES["muted"])] if reason else lines
 
 
@@ -110,7 +130,7 @@ def _or_na(value: float | None, template: str) -> str:
 
 
 def rank_lines(state: RunState, now: float, width: int) -> list[Content]:
-    """A heading and one line per rank; a rank that lags is marked by a word and a colour."""
+    """Who stands still, a heading, one line per rank, and where their steps go; a rank that lags is marked by a word."""
     if not state.ranks:
         return []
     doing_cells = max(MIN_DOING, min(MAX_DOING, width - RANK_NUMBERS_WIDTH))
@@ -118,23 +138,31 @@ def rank_lines(state: RunState, now: float, width: int) -> list[Content]:
     laggards = dict(lagging(state.ranks.values(), now)) if not state.is_over else {}
     ranks = [state.ranks[rank] for rank in sorted(state.ranks)]
     rows = [_rank_line(rank, laggards.get(rank.rank), now, doing_cells) for rank in ranks]
-    return [Content.styled(heading, STYLES["muted"]), *rows, *_parts_line(ranks, width)]
+    return [*_standstill_lines(state, now), *_with_shares([Content.styled(heading, STYLES["muted"]), *rows], ranks, width)]
 
 
-def _parts_line(ranks: Sequence[RankStatus], width: int) -> list[Content]:
-    """Where the last step's time went, as shares and the mean over ranks; nothing before there was a step."""
-    step_ms = sum(rank.step_ms for rank in ranks)
-    parts = {
-        "data": sum(rank.data_ms for rank in ranks),
-        "fwd": sum(rank.forward_ms for rank in ranks),
-        "bwd": sum(rank.backward_ms for rank in ranks),
-        "comm": sum(rank.comm_ms for rank in ranks),
-        "opt": sum(rank.optim_ms for rank in ranks),
-    }
-    if step_ms <= 0 or parts["fwd"] <= 0:
+def _with_shares(table: list[Content], ranks: Sequence[RankStatus], width: int) -> list[Content]:
+    """The ranks' table and the bars of their steps, beside its rows where there is room; no bars before there was a step."""
+    parts, longest_ms = shares.parts_of(ranks), shares.longest_ms(ranks)
+    if not parts:
+        return table
+    room = width - max(row.cell_length for row in table) - 1
+    is_beside = room >= MIN_INLINE_BAR
+    slowest = [shares.slowest_line(ranks, room if is_beside else width)] if len(parts) > 1 else []
+    if not is_beside:
+        return [*table, *slowest, shares.legend(ranks, parts, width), *shares.bars(ranks, parts, width)]
+    beside = [*(slowest or [Content("")]), *(shares.bar_of(rank, parts, longest_ms, room) for rank in ranks)]
+    gaps = [Content(" " * (width - room - row.cell_length)) for row in table]
+    rows = [(row + gap + bar_).truncate(width) for row, gap, bar_ in zip(table, gaps, beside, strict=True)]
+    return [*rows, shares.legend(ranks, parts, width)]
+
+
+def _standstill_lines(state: RunState, now: float) -> list[Content]:
+    found = standstill(state, now)
+    if found is None:
         return []
-    gap = "  " if width >= WIDE_PARTS else " "
-    return [Content.assemble(("step ", STYLES["muted"]), gap.join(f"{name} {ms / step_ms:.0%}" for name, ms in parts.items()))]
+    since, then = standstill_words(found)
+    return [Content.styled(f"! {since}", f"bold {STYLES['warning']}"), Content.styled(f"  {then}", STYLES["warning"])]
 
 
 def _rank_line(rank: RankStatus, lag: str | None, now: float, doing_cells: int) -> Content:

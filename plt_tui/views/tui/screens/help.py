@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 from textual.app import ComposeResult
@@ -10,8 +11,9 @@ from textual.containers import VerticalScroll
 from textual.content import Content
 from textual.widgets import Static
 
-from plt_tui.views.tui.keys import KEYS
+from plt_tui.views.tui.keys import KEYS, Key
 from plt_tui.views.tui.meters import lines
+from plt_tui.views.tui.person import keys_in_force
 from plt_tui.views.tui.screens.dialog import Box, Dialog
 from plt_tui.views.tui.words import STYLES
 
@@ -27,17 +29,21 @@ class HelpScreen(Dialog[None]):
     HelpScreen VerticalScroll > Static { width: 100%; height: auto; }
     """
 
+    def __init__(self, keys: tuple[Key, ...] = KEYS) -> None:
+        super().__init__()
+        self._keys = keys
+
     def compose(self) -> ComposeResult:
         """The table."""
         with Box("keys", "esc close"), VerticalScroll(can_focus=True):
-            yield Static(help_text(), markup=False)
+            yield Static(help_text(keys_in_force(self.app, self._keys)), markup=False)
 
 
-def help_text() -> Content:
+def help_text(keys: Sequence[Key] = KEYS) -> Content:
     """Every key with its sentence under its group's heading."""
     parts: list[Content] = []
     group = ""
-    for key in KEYS:
+    for key in keys:
         if key.group != group:
             group = key.group
             parts += [Content(""), Content.styled(group, "bold $accent")]

@@ -1,4 +1,4 @@
-"""The hyperparameter sheet: every knob with its value in force, and one line to change one of them.
+"""The hyperparameter sheet: every knob with its value in force and where that came from, and one line to change one of them.
 
 What a value would do is told while it is typed, and follows the run, because the run goes on. Sends nothing.
 """
@@ -21,6 +21,7 @@ from plt_tui.control.state import RunState
 from plt_tui.errors import UsageError
 from plt_tui.protocol.text import safe_line
 from plt_tui.views.formats import format_value
+from plt_tui.views.origin import origin_words
 from plt_tui.views.preview import batch_words, change_words, left_words, preview, set_edit, value_words
 from plt_tui.views.tui.screens.dialog import FOLLOW_S, Box, Dialog, plain
 from plt_tui.views.tui.words import STYLES, knob_words
@@ -51,7 +52,7 @@ class KnobsDialog(Dialog[dict[str, Any]]):
         super().__init__()
         self._read = read
         self._config = config
-        self._values = self._values_now()
+        self._values, self._origins = self._values_now(), self._origins_now()
         self._knob = NAMES[0]
 
     def compose(self) -> ComposeResult:
@@ -67,9 +68,10 @@ class KnobsDialog(Dialog[dict[str, Any]]):
 
     def _follow(self) -> None:
         """Show the run as it is now."""
-        known, self._values = self._values, self._values_now()
+        known, origins = self._values, self._origins
+        self._values, self._origins = self._values_now(), self._origins_now()
         for place, name in enumerate(NAMES):
-            if self._values[name] != known[name]:
+            if (self._values[name], self._origins[name]) != (known[name], origins[name]):
                 self.query_one(OptionList).replace_option_prompt_at_index(place, self._prompt(name))
         if self.has_class("-editing"):
             self._judge(self.query_one(Input).value)
@@ -77,13 +79,19 @@ class KnobsDialog(Dialog[dict[str, Any]]):
     def _values_now(self) -> dict[str, str]:
         return {name: shown_value(name, self._read(), self._config) for name in NAMES}
 
+    def _origins_now(self) -> dict[str, str]:
+        state, config = self._read(), self._config
+        if config is None:
+            return dict.fromkeys(NAMES, "")
+        return {name: safe_line(origin_words(config, state.edits, name, state.step + 1)) for name in NAMES}
+
     def _prompt(self, name: str) -> Content:
         value = self._values[name]
         value = value if len(value) < _VALUE_CELLS else value[: _VALUE_CELLS - 2] + "…"
         return Content.assemble(
             (knob_words(name).ljust(_NAME_CELLS), "bold"),
             (value.ljust(_VALUE_CELLS), "$accent"),
-            (KNOBS[name].help, STYLES["muted"]),
+            (self._origins[name], STYLES["muted"]),
         )
 
     @on(OptionList.OptionHighlighted)

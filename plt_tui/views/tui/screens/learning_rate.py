@@ -69,7 +69,7 @@ class LearningRateDialog(Dialog[dict[str, Any]]):
             if self._config is None:
                 yield plain("no preview: the run's configuration is not known here")
             else:
-                yield LineChart("rest of the schedule", y_format=format_value, x_title="step", mode=self._chart_mode)
+                yield LineChart("rest of the schedule", y_format=format_value, mode=self._chart_mode)
 
     def on_mount(self) -> None:
         """Draw the schedule as it stands, and again now and then."""

@@ -49,11 +49,15 @@ class RewindDialog(Dialog[dict[str, Any]]):
     RewindDialog #verdict { height: 2; padding: 0 1; }
     """
 
-    def __init__(self, read: Callable[[], RunState], config: RunConfig | None, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, read: Callable[[], RunState], config: RunConfig | None, clock: Callable[[], float], pointed: int | None = None
+    ) -> None:
+        """`pointed`: the step to offer, one that somebody points at."""
         super().__init__()
         self._read = read
         self._config = config
         self._clock = clock
+        self._pointed = pointed
         self._kept: list[Place] = []
 
     def compose(self) -> ComposeResult:
@@ -72,11 +76,12 @@ class RewindDialog(Dialog[dict[str, Any]]):
         return f"0 (the guard: {self._config.guard.leave_out})" if self._config is not None else "0"
 
     def on_mount(self) -> None:
-        """Offer the newest state that lies behind the run."""
+        """Offer the step pointed at, else the newest state that lies behind the run."""
         self._follow()
         now = self._read().step
         field = self.query_one("#step", Input)
-        field.value = next((str(place.step) for place in self._kept if place.step < now), "")
+        newest = next((place.step for place in self._kept if place.step < now), "")
+        field.value = str(newest if self._pointed is None else self._pointed)
         field.focus()
         field.select_all()  # what is typed first replaces the offer
         self.set_interval(FOLLOW_S, self._follow)

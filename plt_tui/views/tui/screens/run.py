@@ -6,32 +6,51 @@ is told when the run says so.
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 from textual.app import ComposeResult
 from textual.screen import Screen
 from textual.widget import Widget
 
+from plt_tui.config.alerts import AlertsSection
 from plt_tui.config.edits import last_edit
+from plt_tui.config.hyper import value_at
 from plt_tui.config.schema import UiSection
 from plt_tui.control.state import RunState
 from plt_tui.errors import PltTuiError
-from plt_tui.protocol.events import CommandStatus, Event, Spike
+from plt_tui.protocol.events import CommandStatus, End, Event, Phase, Spike
+from plt_tui.protocol.notices import bounded
 from plt_tui.protocol.text import safe_line
+from plt_tui.views.commands_text import OWN_VERBS, Asked
+from plt_tui.views.export import csv_pieces
+from plt_tui.views.files import nowhere
+from plt_tui.views.tui.alerts import Alarm, ring
+from plt_tui.views.tui.driver import pace_at
 from plt_tui.views.tui.keys import BY_ID, KEYS, On, bindings
+from plt_tui.views.tui.marks import point_words
+from plt_tui.views.tui.pace import TICK_S
 from plt_tui.views.tui.panes.bars import Answer, KeyBar
 from plt_tui.views.tui.panes.board import Board
+from plt_tui.views.tui.person import person_at, shown_key
+from plt_tui.views.tui.screens.batch import BatchDialog, wanted_step
+from plt_tui.views.tui.screens.command_line import CommandLine, ThemeChosen, around
 from plt_tui.views.tui.screens.help import HelpScreen
 from plt_tui.views.tui.screens.knobs import RATE_WANTED, KnobsDialog
 from plt_tui.views.tui.screens.learning_rate import LearningRateDialog
 from plt_tui.views.tui.screens.leave import LeaveChoice, LeaveDialog
 from plt_tui.views.tui.screens.note import NoteDialog
+from plt_tui.views.tui.screens.outcome import OutcomeDialog
+from plt_tui.views.tui.screens.prompt import PromptDialog
 from plt_tui.views.tui.screens.rewind import RewindDialog
 from plt_tui.views.tui.session import RunSession
+from plt_tui.views.tui.takeaway import copy, picture, to_copy, written
 from plt_tui.views.tui.words import Word, asked, spike_words, story_words
 
-TICK_S = 0.25
 _WITHOUT_RANKS = ("resume", "stop")
 """Commands that a hibernated run takes."""
 
@@ -39,28 +58,36 @@ _WITHOUT_RANKS = ("resume", "stop")
 class RunScreen(Screen[None]):
     """One run, live or finished."""
 
+    keys = KEYS
     BINDINGS = bindings()
     CSS_PATH = "run.tcss"
 
-    def __init__(self, session: RunSession, ui: UiSection, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, session: RunSession, ui: UiSection, clock: Callable[[], float], close: Callable[[LeaveChoice], None]
+    ) -> None:
         super().__init__()
         self.session = session
+        self._close = close
         self._ui = ui
         self._clock = clock
+        alerts = session.config.alerts if session.config is not None else AlertsSection()
+        self._alarm = Alarm(alerts, session.name, time.monotonic())
         self._sent: set[str] = set()
         self._leaving: LeaveChoice | None = None
 
     def compose(self) -> ComposeResult:
         """The board, the answer line and the keys."""
-        yield Board(self._ui.chart)
+        yield Board(self._ui.chart, person_at(self.app))
         yield Answer(id="answer")
         yield KeyBar(id="keys")
 
     def on_mount(self) -> None:
         """Draw first, connect then."""
+        self.board.pace = pace_at(self.app._driver, low_bandwidth=self._ui.low_bandwidth)
         self.board.rearrange()
         self.board.chart.focus()
-        self._say(Word("·", "? shows all keys", "muted"))
+        self._alarm.attend(self, person_at(self.app).settings.ui.bell)
+        self._say(Word("·", f"{shown_key(self.app, 'help')} shows all keys", "muted"))
         self.set_interval(TICK_S, self.tick)
         self.call_after_refresh(self._begin)
 
@@ -80,18 +107,26 @@ class RunScreen(Screen[None]):
         self.board.draw(self.session, self._clock())
         self.query_one(KeyBar).show(refused=self.refused_keys(), is_held=_is_held(self.session.model.state))
         if self._leaving is not None and (self.session.model.state.is_over or self.session.link == "closed"):
-            self.app.exit(self._leaving)
+            self._close(self._leaving)
 
     def _tell(self, event: Event) -> None:
-        word = story_words(event)
+        run = self.session.model.state.run
+        word = story_words(event, run.world_size if run is not None else 0)
+        if isinstance(event, End | Phase):
+            self._say(Word(word.glyph, f"{word.text} · {shown_key(self.app, 'outcome')} tells how", word.tone))
         if isinstance(event, CommandStatus):
             by = f" · by {event.actor}" if event.id not in self._sent and event.actor else ""
             self._say(Word(word.glyph, safe_line(word.text + by), word.tone))
             if event.status != "refused":
                 return
+        call = self._alarm.hear(event, time.monotonic())
+        if call.words:
+            ring(self.app, call.words, os.environ)
+        if not call.is_toasted:
+            return
         severity = "error" if word.tone == "bad" else "warning" if word.tone == "warning" else "information"
         text = f"step {event.step}: {spike_words(event)}" if isinstance(event, Spike) else word.text
-        self.notify(text, severity=severity, markup=False)  # type: ignore[arg-type]  # one of Textual's three words
+        self.notify(bounded(text), severity=severity, markup=False)  # type: ignore[arg-type]  # one of Textual's three words
 
     def _say(self, word: Word) -> None:
         self.query_one(Answer).say(word)
@@ -100,6 +135,7 @@ class RunScreen(Screen[None]):
 
     async def action_perform(self, key_id: str) -> None:
         """The gate of all keys: run the entry's action, or say why not now."""
+        self._alarm.touched(time.monotonic())
         key = BY_ID[key_id]
         if key.when == "always" or self._may_steer(key.label, needs_ranks=key.when == "awake"):
             if key.on in ("logs", "samples"):
@@ -188,12 +224,42 @@ class RunScreen(Screen[None]):
 
     def action_rewind(self) -> None:
         """Open the rewind dialog, which follows the run while it is open."""
-        dialog = RewindDialog(lambda: self.session.model.state, self.session.config, self._clock)
+        state, pointed = self.session.model.state, self.board.pointed
+        is_behind = pointed is not None and pointed <= state.step
+        dialog = RewindDialog(
+            lambda: self.session.model.state, self.session.config, self._clock, pointed if is_behind else None
+        )
         self.app.push_screen(dialog, self._rewind)
 
     async def _rewind(self, args: dict[str, Any] | None) -> None:
         if args is not None:
             await self._send("rewind", args)
+
+    def action_batch(self) -> None:
+        """Open the texts of a step."""
+        model = self.session.model
+        step, branch = wanted_step(model.state, self.board.pointed)
+        if step:
+            self.app.push_screen(BatchDialog(self.session.files, model, step, branch))
+        else:
+            why = "no step was made yet" if model.is_live else "the run has not told of its steps yet"
+            self._say(Word("·", f"texts: {why}", "muted"))
+
+    def action_outcome(self) -> None:
+        """Open the page that tells how the run ended, or how far it is."""
+        self.app.push_screen(OutcomeDialog(self.session))
+
+    def action_edit_prompt(self) -> None:
+        """Open the dialog with the prompt of the samples."""
+        config, state = self.session.config, self.session.model.state
+        prompt = str(value_at(config, state.edits, "prompt", state.step + 1)) if config is not None else ""
+        self.app.push_screen(PromptDialog(prompt), self._set_prompt)
+
+    async def _set_prompt(self, prompt: str | None) -> None:
+        if prompt is not None:
+            await self._send("set", {"name": "prompt", "value": prompt})
+            # By name: at this very step boundary the edit is not in force yet.
+            await self._send("sample", {"prompt": prompt})
 
     def action_note(self) -> None:
         """Open the note dialog."""
@@ -205,7 +271,7 @@ class RunScreen(Screen[None]):
 
     def action_detach(self) -> None:
         """Leave; the run is none the wiser."""
-        self.app.exit(LeaveChoice.ENDED if self.session.model.state.is_over else LeaveChoice.DETACH)
+        self._close(LeaveChoice.ENDED if self.session.model.state.is_over else LeaveChoice.DETACH)
 
     def action_leave(self) -> None:
         """Ask how to leave, where there is something to ask."""
@@ -222,6 +288,68 @@ class RunScreen(Screen[None]):
             self._leaving = choice
             now = choice is LeaveChoice.STOP_NOW
             await self._send("stop", {"now": True} if now else {}, "stop without saving" if now else "save and stop")
+
+    def on_board_pointed(self, event: Board.Pointed) -> None:
+        """Tell of the step that is pointed at."""
+        nothing = Word("·", "no step is pointed at", "muted")
+        self._say(point_words(self.session.model, event.step) if event.step is not None else nothing)
+
+    def on_board_refused(self, event: Board.Refused) -> None:
+        """Every key gets an answer."""
+        self._say(Word("✖", event.why, "warning"))
+
+    async def action_command(self) -> None:
+        """Open the command line; only then is what was typed behind the colon looked at."""
+        person, themes = person_at(self.app), sorted(self.app.available_themes)
+        line = CommandLine(around(self.session, themes), person.history, person.lines.append)
+        await self.app.push_screen(line, self._do)
+        line.begin()
+
+    async def _do(self, asked_for: Asked | None) -> None:
+        """Carry out a command line."""
+        if asked_for is None:
+            return
+        own, args = OWN_VERBS.get(asked_for.verb), dict(asked_for.args)
+        if own is not None and own.key:
+            await self.action_perform(own.key)
+        elif asked_for.verb == "export":
+            self.action_export_csv(args["path"])
+        elif asked_for.verb == "theme":
+            self.post_message(ThemeChosen(args["name"]))
+        elif asked_for.verb == "goto":
+            self.board.point_at(args["step"])
+        elif asked_for.verb == "undo" and not args:
+            await self.action_undo()  # by its id: another one can come in between
+        else:
+            await self._send(asked_for.verb, args)
+
+    def _keep(self, what: str, write: Callable[[], Path]) -> None:
+        """Let a thread write a file, and tell where it is."""
+
+        async def keep() -> None:
+            word = await written(what, write)
+            self._say(word)
+            self.notify(word.text, severity="error" if word.tone == "bad" else "information", markup=False)
+
+        self._say(Word("◌", f"{what} being written …", "accent"))
+        self.run_worker(keep(), name="keep")
+
+    def action_screenshot(self) -> None:
+        """Keep a picture of the screen."""
+        keep = self.session.files.keep if self.session.files is not None else nowhere
+        self._keep("picture", partial(keep, "screen.svg", [picture(self.app)]))
+
+    def action_export_csv(self, typed: str = "") -> None:
+        """Keep all steps and evaluations, beside the run or where somebody wants them."""
+        files = self.session.files
+        write = nowhere if files is None else files.save_as if typed else files.keep
+        self._keep("numbers", partial(write, typed or "steps.csv", csv_pieces(self.session.model)))
+
+    def action_copy(self) -> None:
+        """Copy what matters most here."""
+        text, words = to_copy(self.session, self.get_selected_text() or "", self.board.pointed, self._clock())
+        copy(self.app, text, os.environ)
+        self._say(Word("✔", f"copied: {words}", "good"))
 
     def action_look_at(self, pane: str) -> None:
         """Go to a pane."""

@@ -11,9 +11,11 @@ from hypothesis import strategies as st
 
 from plt_tui.views.axis import NumberFormat
 from plt_tui.views.formats import format_duration, format_value
-from plt_tui.views.tui.chart.frame import Frame, compose, with_crosshair
+from plt_tui.views.tui.chart.frame import Frame, compose
 from plt_tui.views.tui.chart.ink import BEHIND_FAINT, Ink, Inks
-from plt_tui.views.tui.chart.raster import Canvas, Mode
+from plt_tui.views.tui.chart.lane import AXES, BY_STEP, AxisName, Lane, Rows, Track
+from plt_tui.views.tui.chart.overlay import overlaid, step_at
+from plt_tui.views.tui.chart.raster import DOTS, Canvas, Mode
 from plt_tui.views.tui.chart.scene import Curve, Mark, Scene
 from plt_tui.views.tui.chart.series import Derived, Series
 from plt_tui.views.tui.chart.smoothing import Ema
@@ -45,7 +47,6 @@ def scene_of(
     colors = ("primary", "warning", "success")
     return Scene(
         title="loss",
-        x_title="step",
         y_format=None,
         mode=mode,
         log_y=log_y,
@@ -67,6 +68,12 @@ def picture(scene: Scene, width: int = 60, height: int = 12) -> tuple[Frame, lis
     inks = Inks()
     frame = compose(scene, width, height, inks)
     return frame, lines(frame.canvas), inks
+
+
+def even_rows(first: int, last: int) -> Rows:
+    """Steps of 100 ms, one a second, ten tokens each."""
+    steps = np.arange(float(first), last + 1.0)
+    return Rows(step=steps, time=1e9 + steps, tokens=10 * steps, step_ms=np.full(len(steps), 100.0))
 
 
 def test_a_small_picture() -> None:
@@ -182,7 +189,7 @@ def test_names_and_labels_cannot_reach_the_terminal_raw() -> None:
     scene = Scene(**{name: getattr(scene, name) for name in scene.__slots__} | {"curves": (evil,), "title": "a\nb"})
     inks = Inks()
     frame = compose(scene, 120, 10, inks)
-    text = "".join(lines(frame.canvas) + lines(with_crosshair(frame, scene, 5.0, inks)))
+    text = "".join(lines(frame.canvas) + lines(overlaid(frame, scene, inks, hover=5.0)))
     assert text.isprintable()
     assert "\\x1b[31mred\\x07" in text
 
@@ -193,7 +200,7 @@ def test_the_crosshair_reads_off_every_curve() -> None:
     scene = scene_of(first, second, smoothing=0.9, marks=(Mark(390.0, "◆", "lr halved", "error"),))
     inks = Inks()
     frame = compose(scene, 110, 14, inks)
-    canvas = with_crosshair(frame, scene, 390.2, inks)
+    canvas = overlaid(frame, scene, inks, hover=390.2)
     title = lines(canvas)[0]
     assert "step 390" in title
     assert f"run0 {format_value(first.y[389])} ~" in title
@@ -207,20 +214,36 @@ def test_the_crosshair_reads_off_every_curve() -> None:
     assert lines(frame.canvas)[0].endswith(format_value(second.y[-1]))
 
 
-@pytest.mark.parametrize("viewport", [Viewport(), Viewport(span=150.0)], ids=["everything", "tail"])
-@pytest.mark.parametrize("mode", ["braille", "block", "ascii"])
-def test_the_picture_does_not_shimmer(viewport: Viewport, mode: Mode) -> None:
+def laned(scene: Scene, axis: AxisName, lane: Lane) -> Scene:
+    """The scene on another axis."""
+    return replace(scene, axis=AXES[axis], curves=tuple(replace(curve, lane=lane) for curve in scene.curves))
+
+
+@pytest.mark.parametrize(
+    ("viewport", "mode", "axis"),
+    [(Viewport(), mode, "step") for mode in DOTS]
+    + [(Viewport(span=150.0), mode, "step") for mode in DOTS]
+    + [
+        (Viewport(), "braille", "tokens"),
+        (Viewport(span=150.0), "braille", "wall"),
+        (Viewport(span=15.0), "braille", "active"),
+    ],
+)
+def test_the_picture_does_not_shimmer(viewport: Viewport, mode: Mode, axis: AxisName) -> None:
     """A new point changes the newest cell only, as long as the axes stay; then old cells move together or not at all."""
     y = loss(600)
     inks, before, still = Inks(), None, 0
-    series = series_of(y[:400])
+    series, track = series_of(y[:400]), Track(axis)
+    track.extend(even_rows(1, 400))
     for step in range(400, 600):
         series.extend(np.array([step + 1.0]), y[step : step + 1])
-        frame = compose(scene_of(series, mode=mode, viewport=viewport), 90, 20, inks)
+        track.extend(even_rows(step + 1, step + 1))
+        scene = laned(scene_of(series, mode=mode, viewport=viewport), axis, BY_STEP if axis == "step" else track)
+        frame = compose(scene, 90, 20, inks)
         plot = frame.plot
         assert plot is not None
         if before is not None and before.plot == plot:
-            newest = plot.cell_of(step + 1.0)
+            newest = plot.cell_of(scene.place(step + 1.0))
             assert newest is not None
             for row, start, stop in frame.canvas.changes(before.canvas):
                 assert row == 0 or newest - 1 <= start < stop <= newest + 1
@@ -268,7 +291,7 @@ def test_no_size_and_no_data_raise(
     scene = Scene(**{name: getattr(scene, name) for name in scene.__slots__} | {"curves": (dots,)})
     inks = Inks()
     frame = compose(scene, width, height, inks)
-    for canvas in (frame.canvas, with_crosshair(frame, scene, at, inks)):
+    for canvas in (frame.canvas, overlaid(frame, scene, inks, hover=at, pointed=at)):
         assert canvas.size == (width, height)
         assert all(len(row) == width for row in lines(canvas))
         if mode == "ascii":
@@ -309,8 +332,8 @@ def test_a_line_left_behind_is_faint_below_the_live_one() -> None:
     assert (frame.canvas.inks[1:] == faint).any()
     assert "branch" in rows[0]
     assert "branch 1" not in rows[0]
-    assert "branch 1 1.500" in lines(with_crosshair(frame, scene, 70.0, inks))[0]
-    assert "branch" not in lines(with_crosshair(frame, scene, 20.0, inks))[0]
+    assert "branch 1 1.500" in lines(overlaid(frame, scene, inks, hover=70.0))[0]
+    assert "branch" not in lines(overlaid(frame, scene, inks, hover=20.0))[0]
 
 
 def test_only_what_was_left_behind_is_no_picture() -> None:
@@ -327,3 +350,144 @@ def test_the_heaviest_mark_of_a_column_is_seen() -> None:
         frame, rows, _ = picture(scene_of(series_of(loss(100)), marks=marks))
         assert frame.plot is not None
         assert rows[1][frame.plot.cell_of(50.0) or 0] == glyph
+
+
+@pytest.mark.parametrize(
+    ("axis", "name", "labels"),
+    [
+        ("tokens", "tokens", ["1k", "2k", "3k", "4k"]),
+        ("wall", "wall", ["1m", "2m", "3m", "4m", "5m", "6m"]),
+        ("active", "active", ["10s", "20s", "30s", "40s"]),
+    ],
+)
+def test_every_axis_has_its_name_and_its_units(axis: AxisName, name: str, labels: list[str]) -> None:
+    """Counts are written as counts, times as a clock shows them, and the crosshair tells the step as well."""
+    track = Track(axis)
+    track.extend(even_rows(1, 400))
+    scene = laned(scene_of(series_of(loss(400))), axis, track)
+    frame, rows, inks = picture(scene, 90, 14)
+    assert rows[-1].split() == [name, *labels]
+    title = lines(overlaid(frame, scene, inks, hover=scene.place(300.0)))[0]
+    assert f"{name} {scene.axis.exact(scene.place(300.0))}, step 300" in title
+
+
+def paused_scene(*marks: Mark) -> Scene:
+    """Ten steps, a pause of half a minute at step 10, and ten more, on the wall axis."""
+    steps = np.arange(1.0, 21.0)
+    times = 1e9 + np.where(steps <= 10, steps, steps + 30.0)
+    track = Track("wall")
+    track.extend(Rows(step=steps, time=times, tokens=steps, step_ms=np.full(20, 1000.0)))
+    return laned(scene_of(series_of(np.full(20, 2.0)), marks=marks), "wall", track)
+
+
+def test_pause_and_resume_are_marked_at_both_ends_of_the_gap() -> None:
+    """On the wall axis a mark lies at its own moment, also where all moments belong to one step."""
+    pause, resume = Mark(10.0, "P", "pause", "warning", time=1e9 + 10.5), Mark(10.0, "R", "resume", "warning", time=1e9 + 39.5)
+    frame, rows, _ = picture(paused_scene(pause, resume), 60, 8)
+    line = next(row for row in rows[2:-1] if any("\u2800" < char <= "\u28ff" and char not in "⠁⠂⠄⡀" for char in row))
+    left, right = rows[1].index("P"), rows[1].index("R")
+    assert right - left > 20
+    assert set(line[left + 2 : right - 1]) <= set(" ⠁⠂⠄⡀┊")
+    assert frame.plot is not None
+    on_steps = replace(paused_scene(pause, resume), axis=AXES["step"])
+    steps_rows = picture(laned(on_steps, "step", BY_STEP), 60, 8)[1]
+    assert ("R" in steps_rows[1], "P" in steps_rows[1]) == (True, False)
+
+
+def test_no_mark_is_lost_at_the_ends_of_the_wall_axis() -> None:
+    """What happened before the first step or after the newest one is marked there."""
+    early, late = Mark(0.0, "E", "", "warning", time=1e9 - 99.0), Mark(20.0, "Z", "", "warning", time=1e9 + 9999.0)
+    rows = picture(paused_scene(early, late), 60, 8)[1]
+    assert "E" in rows[1]
+    assert "Z" in rows[1]
+
+
+def test_the_step_pointed_at_has_a_hairline_of_its_own() -> None:
+    """It differs from the pointer's by its sign, both can be seen, and the title tells the values under the pointer first."""
+    scene = scene_of(series_of(loss(400)))
+    inks = Inks()
+    frame = compose(scene, 90, 14, inks)
+    held = lines(overlaid(frame, scene, inks, pointed=300.0))
+    both = lines(overlaid(frame, scene, inks, hover=100.0, pointed=300.0))
+    assert frame.plot is not None
+    columns = [frame.plot.cell_of(step) or 0 for step in (100.0, 300.0)]
+    assert "▸ step 300" in held[0]
+    assert "step 100" in both[0]
+    assert "▸" not in both[0]
+    assert sum(row[columns[1]] == "┃" for row in held) > 6
+    assert [sum(row[column] == sign for row in both) > 6 for column, sign in zip(columns, "│┃", strict=True)] == [True, True]
+
+
+@pytest.mark.parametrize("mode", ["braille", "block", "ascii"])
+def test_a_hairline_hides_no_curve_no_mark_and_no_sign(mode: Mode) -> None:
+    """Pointing at a NaN, at an infinity or at a mark takes nothing away that was drawn there."""
+    y = loss(60)
+    y[29], y[39] = np.nan, np.inf
+    marks = (Mark(20.0, "N", "note", "warning"),)
+    scene = scene_of(series_of(y), mode=mode, marks=marks)
+    inks = Inks()
+    frame = compose(scene, 66, 14, inks)
+    assert frame.plot is not None
+    for step in (20.0, 30.0, 40.0, 50.0):
+        over = overlaid(frame, scene, inks, hover=step, pointed=step)
+        assert frame.free is not None
+        drawn = ~frame.free[1:]
+        np.testing.assert_array_equal(over.glyphs[1:][drawn], frame.canvas.glyphs[1:][drawn])
+    rows = lines(overlaid(frame, scene, inks, pointed=30.0))
+    assert rows[-2][frame.plot.cell_of(30.0) or 0] == scene.glyph("nan")
+
+
+def test_a_step_out_of_view_has_no_hairline() -> None:
+    """Pointing at what cannot be seen changes nothing in the picture."""
+    scene = scene_of(series_of(loss(400)), viewport=Viewport(span=50.0))
+    inks = Inks()
+    frame = compose(scene, 90, 14, inks)
+    assert list(overlaid(frame, scene, inks, pointed=20.0).changes(frame.canvas)) == []
+
+
+def test_a_click_finds_the_mark_of_its_column_and_else_the_nearest_step() -> None:
+    """A mark covers a hundred steps of a long run: nobody could hit its own step; beside the plot there is none."""
+    scene = scene_of(series_of(loss(5000)), marks=(Mark(2017.0, "L", "", "warning"), Mark(2018.0, "C", "", "foreground", -1)))
+    frame = compose(scene, 66, 14, Inks())
+    assert frame.plot is not None
+    cell = frame.plot.cell_of(2017.0) or 0
+    assert step_at(frame, scene, cell) == 2017
+    beside = step_at(frame, scene, cell + 3)
+    assert beside is not None
+    assert frame.plot.cell_of(float(beside)) == cell + 3
+    assert (step_at(frame, scene, 2), step_at(frame, scene, 66)) == (None, None)
+
+
+def test_where_room_is_short_values_stay_longest() -> None:
+    """The hairline shows the place too, so it is told last; a branch and a mark come behind the values of the run itself."""
+    scene = replace(branched([1.5] * 40), marks=(Mark(70.0, "L", "a very long label of a mark", "warning"),))
+    inks = Inks()
+
+    def title(width: int) -> str:
+        frame = compose(scene, width, 10, inks)
+        return lines(overlaid(frame, scene, inks, hover=70.0))[0]
+
+    assert "step 70  ━ run1 1.303  ━ branch 1 1.500  L a very long label of a mark" in title(90)
+    assert title(62).endswith("step 70  ━ run1 1.303  ━ branch 1 1.500  L a very long …")
+    assert title(34).split() == ["loss", "step", "70", "━", "run1", "1.303", "L", "a", "…"]
+    assert title(24).split() == ["loss", "━", "run1", "1.303", "L", "a…"]
+    assert title(20).split() == ["loss", "━", "run1", "1.303"]
+
+
+def test_where_room_is_short_means_and_own_places_go_before_values() -> None:
+    """Two curves are read off in little room: first without means and places of their own, then without the common place."""
+    scene, inks = scene_of(series_of(loss(400)), series_of(loss(300) + 1), smoothing=0.9), Inks()
+
+    def title(width: int) -> str:
+        frame = compose(scene, width, 10, inks)
+        return lines(overlaid(frame, scene, inks, hover=390.0))[0]
+
+    values = [
+        f"━ run{place} {format_value(curve.series.y[at])}"
+        for place, (curve, at) in enumerate(zip(scene.curves, (389, 299), strict=True))
+    ]
+    assert "~" in title(100)
+    assert "@300" in title(100)
+    for width, words in ((50, ["step 390", *values]), (36, values)):
+        assert title(width).split("  ")[-len(words) :] == words
+        assert title(width).startswith("loss")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,9 +11,11 @@ from textual.app import App, ComposeResult
 from textual.geometry import Region
 
 from plt_tui.views.tui.chart import line_chart as chart_module
+from plt_tui.views.tui.chart.lane import AXES, Rows, Track
 from plt_tui.views.tui.chart.line_chart import Curve, LineChart, Mark
 from plt_tui.views.tui.chart.scene import Scene
 from plt_tui.views.tui.chart.series import Series
+from plt_tui.views.tui.chart.viewport import Viewport
 
 POINTS = 1000
 
@@ -310,6 +313,103 @@ async def test_a_hidden_chart_costs_nothing_and_is_right_when_shown(app: ChartAp
         await pilot.pause()
         assert len(composed) == 1
         assert "train 3.000" in app.row(0)
+
+
+class ListeningApp(ChartApp):
+    """Keeps what the chart tells."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.clicked: list[int] = []
+        self.moved = self.hovered = 0
+
+    def on_line_chart_clicked(self, event: LineChart.Clicked) -> None:
+        self.clicked.append(event.step)
+
+    def on_line_chart_moved(self) -> None:
+        self.moved += 1
+
+    def on_line_chart_hovered(self) -> None:
+        self.hovered += 1
+
+
+async def test_a_click_tells_the_step_and_a_drag_does_not() -> None:
+    """Pointing and moving the view share a button; a click beside the plot, or with another button, points at nothing."""
+    app = ListeningApp()
+    async with app.run_test(size=(90, 20)) as pilot:
+        app.shown()
+        plot = app.chart._frame.plot if app.chart._frame is not None else None
+        assert plot is not None
+        mark = plot.cell_of(500.0) or 0
+        await pilot.click(LineChart, offset=(mark, 8))
+        await pilot.click(LineChart, offset=(2, 8))
+        await pilot.click(LineChart, offset=(60, 8), button=3)
+        await pilot.pause()
+        assert app.clicked == [500]
+        app.chart.action_zoom_in()
+        await pilot.mouse_down(LineChart, offset=(30, 8))
+        await pilot.hover(LineChart, offset=(40, 8))
+        await pilot.mouse_up(LineChart, offset=(40, 8))
+        await pilot.pause()
+        assert app.clicked == [500]
+        await pilot.click(LineChart, offset=(30, 8))
+        await pilot.pause()
+        assert len(app.clicked) == 2
+
+
+async def test_only_what_its_user_did_is_told() -> None:
+    """Charts that follow another one must not answer, or two of them would talk for ever."""
+    app = ListeningApp()
+    async with app.run_test(size=(90, 20)) as pilot:
+        app.shown()
+        app.chart.show_part(Viewport(span=100.0))
+        app.chart.crosshair = 30.0
+        app.chart.pointed = 40.0
+        await pilot.pause()
+        assert (app.moved, app.hovered) == (0, 0)
+        app.chart.action_zoom_in()
+        app.chart.reveal(10.0)
+        await pilot.hover(LineChart, offset=(30, 8))
+        await pilot.pause()
+        assert (app.moved, app.hovered) == (2, 1)
+
+
+async def test_another_axis_shows_the_same_steps(app: ChartApp) -> None:
+    """Zoom, hairlines and live tail are a matter of steps, whatever x counts; and back is back."""
+    async with app.run_test(size=(90, 20)):
+        app.shown()
+        chart, steps = app.chart, np.arange(1.0, POINTS + 1)
+        track = Track("wall")
+        track.extend(Rows(step=steps, time=1e9 + steps**2, tokens=steps, step_ms=np.full(POINTS, 1.0)))
+        on_steps = chart._curves
+        on_wall = [replace(curve, lane=track) for curve in on_steps]
+        for viewport in (Viewport(span=200.0, left=300.0), Viewport(span=200.0), Viewport()):
+            chart.show_part(viewport)
+            chart.pointed = 600.0
+            chart.set_curves(on_wall, axis=AXES["wall"])
+            x0, x1 = app.window()
+            first, last = track.step_at(x0), track.step_at(x1)
+            assert first == pytest.approx(POINTS - 200.0 if viewport.follows and viewport.span else viewport.left or 1.0, abs=3)
+            assert last == pytest.approx(500.0 if viewport.left else POINTS, abs=1)
+            assert chart.following == viewport.follows
+            assert app.row(19).split()[0] == "wall"
+            chart.set_curves(on_steps, axis=AXES["step"])
+            if viewport.span is not None:
+                assert chart.viewport.span == pytest.approx(viewport.span)
+            assert chart.viewport.left == (pytest.approx(viewport.left) if viewport.left else None)
+
+
+async def test_a_step_is_brought_into_view(app: ChartApp) -> None:
+    """Pointing at a step that is out of sight moves the view there, and one in sight moves nothing."""
+    async with app.run_test(size=(90, 20)):
+        app.shown()
+        app.chart.show_part(Viewport(span=100.0))
+        app.chart.reveal(950.0)
+        assert app.chart.viewport == Viewport(span=100.0)
+        app.chart.reveal(400.0)
+        x0, x1 = app.window()
+        assert x0 < 400.0 < x1
+        assert not app.chart.following
 
 
 async def test_setting_the_same_marks_repaints_nothing(app: ChartApp, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -155,11 +155,24 @@ def test_the_layer_stamped_last_owns_the_cell() -> None:
         (0, "abc", "abc ", 3),
         (2, "abc", "  ab", 5),
         (-1, "abc", "bc  ", 2),
+        (-5, "abc", "    ", -2),
+        (-1, "àbç", "bç  ", 2),
+        (2, "àbç", "  àb", 5),
         (0, "語x", "語x ", 3),
         (3, "語", "    ", 5),
         (0, "a\u0301b", "ab  ", 2),
     ],
-    ids=["plain", "cut right", "cut left", "wide", "half a wide one", "combining"],
+    ids=[
+        "plain",
+        "cut right",
+        "cut left",
+        "left of it",
+        "accents cut left",
+        "accents cut right",
+        "wide",
+        "half a wide one",
+        "combining",
+    ],
 )
 def test_text_on_the_canvas(x: int, text: str, shown: str, end: int) -> None:
     """Text is cut at the edges, never in the middle of a wide character, and rows keep their width."""

@@ -169,14 +169,14 @@ def test_a_window_costs_columns_not_points(monkeypatch: pytest.MonkeyPatch) -> N
 def test_appending_summarises_each_block_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Points that come one by one cost as much as all at once."""
     rows = 0
-    summarise = series_module._summarise
+    summarise = series_module._summarise_blocks
 
-    def counted(values: np.ndarray, inside: np.ndarray) -> np.ndarray:
+    def counted(values: np.ndarray) -> np.ndarray:
         nonlocal rows
         rows += len(values)
-        return summarise(values, inside)
+        return summarise(values)
 
-    monkeypatch.setattr(series_module, "_summarise", counted)
+    monkeypatch.setattr(series_module, "_summarise_blocks", counted)
     made = Series()
     for step in range(1600):
         made.extend(np.array([float(step)]), np.array([1.0]))

@@ -85,6 +85,28 @@ def test_home_end_and_hold() -> None:
     assert held.zoomed(EXTENT, EXTENT, 1.5) == Viewport()
 
 
+@pytest.mark.parametrize(
+    ("view", "carried"),
+    [
+        (Viewport(), Viewport()),
+        (Viewport(span=100.0), Viewport(span=200.0)),
+        (Viewport(span=100.0, left=300.0), Viewport(span=200.0, left=607.0)),
+        (Viewport(span=1e-320, left=300.0), Viewport()),
+    ],
+    ids=["everything", "the tail", "a part", "nothing"],
+)
+def test_a_view_is_carried_to_another_axis(view: Viewport, carried: Viewport) -> None:
+    """The same points stay in view where x counts something else, and what would be empty becomes everything."""
+    assert view.carried(EXTENT, lambda x: 2 * x + 7) == carried
+
+
+@pytest.mark.parametrize(("x", "left"), [(350.0, 300.0), (300.0, 300.0), (700.0, 650.0), (5.0, 0.0), (995.0, None)])
+def test_a_point_is_brought_into_view(x: float, left: float | None) -> None:
+    """What is in view does not move; what is not comes into the middle, as far as there is data around it."""
+    view = Viewport(span=100.0, left=300.0)
+    assert view.around(x, view.window(EXTENT, 100), EXTENT) == Viewport(span=100.0, left=left)
+
+
 @given(
     start=st.floats(-1e9, 1e9),
     length=st.floats(0.0, 1e12),
