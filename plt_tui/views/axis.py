@@ -78,7 +78,7 @@ def duration_ticks(low: float, high: float, n: int) -> list[float]:
     step = next((step for step in _CLOCK_STEPS if step >= rough), days)
     for finer in (step, *(finer for finer in reversed(_CLOCK_STEPS) if finer < step)):
         first, last = _multiples(low, high, finer)
-        if first < last < 1e15:
+        if 0 < last - first < 10 * n and last < 1e15:
             return [float(index * finer) for index in range(first, last + 1)]
     return ticks
 
