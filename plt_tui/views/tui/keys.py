@@ -78,6 +78,11 @@ def _view(group: Group, on: On, id: str, keys: str, action: str, label: str, hel
     return Key(id=id, keys=keys, action=action, label=label, help=help, group=group, on=on, rank=rank)
 
 
+def screen_key(group: Group, id: str, keys: str, action: str, label: str, help: str, rank: int = 0) -> Key:  # noqa: A002
+    """A key of a screen that has a table of its own."""
+    return _view(group, "screen", id, keys, action, label, help, rank)
+
+
 KEYS: tuple[Key, ...] = (
     _steer("pause", "p", "toggle_pause", "pause", "Hold all ranks at the next step, or let them go on.", 1, "steer"),
     _steer("lr", "l", "edit_lr", "rate", "Change the learning rate; the schedule is drawn before Enter.", 2),

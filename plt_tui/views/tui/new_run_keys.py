@@ -9,23 +9,20 @@ from dataclasses import replace
 
 from textual.binding import Binding, BindingType
 
-from plt_tui.views.tui.keys import BY_ID, Group, Key, bindings
-
-
-def _key(group: Group, id: str, keys: str, action: str, label: str, help: str, rank: int = 0) -> Key:  # noqa: A002
-    return Key(id=id, keys=keys, action=action, label=label, help=help, group=group, rank=rank)
-
+from plt_tui.views.tui.keys import BY_ID, Key, bindings, screen_key
 
 NEW_RUN_KEYS: tuple[Key, ...] = (
-    _key("new run", "new_start", "ctrl+r", "start", "start", "Start the run in the background, and open it.", 1),
-    _key("new run", "new_save", "ctrl+s", "save", "save", "Write what was changed into a TOML file.", 2),
-    _key("new run", "new_copy", "ctrl+y", "copy", "copy", "Copy the command that would do the same.", 5),
-    _key("find", "new_search", "ctrl+f,slash", "search", "search", "Find fields by words of their name or meaning.", 3),
-    _key("find", "new_next_section", "pagedown", "section(1)", "section", "Go to the next section.", 4),
-    _key("find", "new_previous_section", "pageup", "section(-1)", "section before", "Go to the section before."),
-    _key("find", "new_next_field", "down", "field(1)", "next field", "Go to the next field."),
-    _key("find", "new_enter", "enter", "enter", "fields", "Go from a section or a search into its fields, then to the next."),
-    _key("find", "new_previous_field", "up", "field(-1)", "field before", "Go to the field before."),
+    screen_key("new run", "new_start", "ctrl+r", "start", "start", "Start the run in the background, and open it.", 1),
+    screen_key("new run", "new_save", "ctrl+s", "save", "save", "Write what was changed into a TOML file.", 2),
+    screen_key("new run", "new_copy", "ctrl+y", "copy", "copy", "Copy the command that would do the same.", 5),
+    screen_key("find", "new_search", "ctrl+f,slash", "search", "search", "Find fields by words of their name or meaning.", 3),
+    screen_key("find", "new_next_section", "pagedown", "section(1)", "section", "Go to the next section.", 4),
+    screen_key("find", "new_previous_section", "pageup", "section(-1)", "section before", "Go to the section before."),
+    screen_key("find", "new_next_field", "down", "field(1)", "next field", "Go to the next field."),
+    screen_key(
+        "find", "new_enter", "enter", "enter", "fields", "Go from a section or a search into its fields, then to the next."
+    ),
+    screen_key("find", "new_previous_field", "up", "field(-1)", "field before", "Go to the field before."),
     replace(
         BY_ID["leave"],
         id="new_leave",  # its own, because it has priority over what is typed: a keymap must not make it a letter by the way
