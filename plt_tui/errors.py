@@ -5,6 +5,7 @@ and the next action.
 
     PltTuiError
      |-- UsageError           2   bad config, bad option, unknown run
+     |    `-- Refused         2   the run will not do what was asked of it
      |-- NonFiniteLoss        3   the loss or a gradient is NaN or infinite
      |-- RankFailed           4   a rank died and restarts are used up
      |    `-- PeerFailed      4   on the ranks that lost it
@@ -13,6 +14,7 @@ and the next action.
      |-- DataError            7   data missing, unusable or changed
      |-- ReplayDiffers        8   a step computed again has other bits
      `-- HubUnreachable       1   nobody answers on the run's socket
+          `-- ConnectionLost  1   a hub that answered is gone
 """
 
 from __future__ import annotations
@@ -30,6 +32,18 @@ class UsageError(PltTuiError):
     """The request itself is wrong: config file, option, environment variable, run name or command argument."""
 
     exit_code = 2
+
+
+class Refused(UsageError):
+    """A command reached the run, or what is left of it, and was not taken. `command`: its verb; `reason`: why, in words."""
+
+    def __init__(self, command: str, reason: str) -> None:
+        super().__init__(command, reason)
+        self.command = command
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"{self.command} refused: {self.reason}"
 
 
 class NonFiniteLoss(PltTuiError):
@@ -74,6 +88,10 @@ class ReplayDiffers(PltTuiError):
 
 class HubUnreachable(PltTuiError):
     """The run's hub does not answer: it has ended, or lives on another machine."""
+
+
+class ConnectionLost(HubUnreachable):
+    """A connection to a hub is over, and the run was not told to have ended."""
 
 
 EXIT_SIGINT = 130

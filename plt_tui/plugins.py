@@ -1,8 +1,8 @@
-"""Code from elsewhere: models and datasets of installed packages, or of files that a user named on the command line.
+"""Code from elsewhere: models, datasets and exporters of installed packages, or of files that a user named on the command line.
 
 A configuration only *names* a plug-in; it never says where code lies. Code comes from packages that somebody installed (entry
-points of the groups `plt_tui.models` and `plt_tui.datasets`) and from files given as `--plugin FILE`, which win. Invariant:
-nothing of a plug-in is imported before it is asked for by name.
+points of the groups `plt_tui.models`, `plt_tui.datasets` and `plt_tui.exporters`) and from files given as `--plugin FILE`,
+which win. Invariant: nothing of a plug-in is imported before it is asked for by name.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from typing import Any, Literal
 
 from plt_tui.errors import UsageError
 
-Kind = Literal["models", "datasets"]
+Kind = Literal["models", "datasets", "exporters"]
 
 
 @dataclass(frozen=True, slots=True)
 class Plugins:
     """Where to look for plug-ins: `files` first, then installed packages.
 
-    A file is a Python module with a dict `MODELS` or `DATASETS` (or both) from name to callable. What a callable must do stands
-    at its user: `model.build.build_model` and `data.plugin.documents`.
+    A file is a Python module with a dict `MODELS`, `DATASETS` or `EXPORTERS` (or several) from name to callable. What a
+    callable must do stands at its user: `model.build.build_model`, `data.plugin.documents` and `exporters.base.Exporter`.
     """
 
     files: tuple[str, ...] = ()
@@ -41,11 +41,13 @@ class Plugins:
         for entry in entry_points(group=f"plt_tui.{kind}"):
             if entry.name == name:
                 return _loaded(entry)
-        known = ", ".join(self._names(kind)) or "none"
-        raise UsageError(
-            f"no plug-in of the kind {kind} is called {name!r}; known: {known}. Install the package that brings it, or add "
-            "--plugin FILE"
-        )
+        raise self._unknown(kind, name)
+
+    def refuse_unknown(self, kind: Kind, name: str) -> None:
+        """Raise UsageError when nothing is called `name`. A file is imported only where no installed package has the name."""
+        is_installed = any(entry.name == name for entry in entry_points(group=f"plt_tui.{kind}"))
+        if not is_installed and not any(name in _table(path, kind) for path in self.files):
+            raise self._unknown(kind, name)
 
     def identity(self, kind: Kind, name: str) -> str:
         """Changes when the plug-in's code does: the hash of its file, or the version of its package. Raises: UsageError."""
@@ -56,6 +58,13 @@ class Plugins:
             if entry.name == name:
                 return f"{entry.value} {entry.dist.version if entry.dist is not None else ''}"
         return ""
+
+    def _unknown(self, kind: Kind, name: str) -> UsageError:
+        known = ", ".join(self._names(kind)) or "none"
+        return UsageError(
+            f"no plug-in of the kind {kind} is called {name!r}; known: {known}. Install the package that brings it, or add "
+            "--plugin FILE"
+        )
 
     def _names(self, kind: Kind) -> list[str]:
         installed = [entry.name for entry in entry_points(group=f"plt_tui.{kind}")]

@@ -1,4 +1,8 @@
-"""Every test cleans up after itself, and none touches the caches, sockets and settings of the person who runs it."""
+"""Every test cleans up after itself, and none touches the caches, sockets and settings of the person who runs it.
+
+`make test` runs three processes of pytest-xdist side by side. Most tests that start real ranks or measure time go to one of
+them, one after another, so that they have the machine to themselves but for the other processes, which give way.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,7 @@ import errno
 import multiprocessing.resource_tracker
 import os
 import shutil
+import signal
 import socket
 import tempfile
 import threading
@@ -27,8 +32,57 @@ POLL_S = 0.01
 MARK = "PLT_TUI_CACHE"
 """Set to a folder of this session, and inherited by everything that tests start: so detached processes are found again."""
 
+GROUPS = {
+    "end_to_end": "ranks",
+    **dict.fromkeys(("exporters", "client", "web"), "doors"),
+    **dict.fromkeys(("training", "control", "server", "protocol"), "timed"),
+}
+"""Folders of tests that start processes, or see how long something takes, and the group that they are in."""
+ORDER = ("ranks", "doors", "timed")
+"""Groups that are begun first, as they take longest."""
+DOORS = ("test_client", "test_exporters", "test_http_control", "test_metrics_server", "test_page", "test_remote", "test_web")
+"""Of `end_to_end` what is in the second group instead: it waits for clients more than for ranks."""
+PICTURES = ("test_snapshots", "test_snapshots_runs")
+"""In the first group too: `Pilot.pause` takes a process that gets no time for one that has nothing to do."""
+POLITENESS = 5
+"""Nice value of the others: a quarter of a core beside a rank that wants all of it."""
+
+pytest.register_assert_rewrite("tests.end_to_end.invariants", "tests.end_to_end.runs")
+
+_HAS_BEGUN = pytest.StashKey[bool]()
+
 Thing = psutil.Process | Path | None
 """A process, a socket's file, or something with no handle of use here."""
+
+
+def pytest_configure() -> None:
+    """A shell's `&` and `nohup` have their processes ignore signals that tests send; what tests start would inherit that."""
+    for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, usual)
+
+
+@pytest.hookimpl(tryfirst=True)  # xdist reads the marks in this hook too
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The groups of GROUPS stay together and come first; any other file of tests is a group of its own."""
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(_group(item.path)))
+    items.sort(key=lambda item: [*ORDER, _group(item.path)].index(_group(item.path)))
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """A process of xdist that does not begin with the ranks gives way to the one that does."""
+    if _HAS_BEGUN not in item.session.stash:
+        item.session.stash[_HAS_BEGUN] = True
+        if "PYTEST_XDIST_WORKER" in os.environ and _group(item.path) != "ranks":
+            os.nice(POLITENESS)
+
+
+def _group(path: Path) -> str:
+    folder = path.relative_to(Path(__file__).parent).parts[0]
+    if path.stem in PICTURES:
+        return "ranks"
+    return "doors" if folder == "end_to_end" and path.stem in DOORS else GROUPS.get(folder, path.stem)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -38,6 +92,8 @@ def own_folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv(MARK, str(tmp_path_factory.mktemp("cache")))
         environment.setenv("XDG_RUNTIME_DIR", str(sockets))
+        for size in ("COLUMNS", "LINES"):  # xdist sets them, and they would go before the size of a test's own terminal
+            environment.delenv(size, raising=False)
         _live_in(environment, tmp_path_factory.mktemp("home"))  # for what modules and sessions start, before any test
         yield sockets
     shutil.rmtree(sockets)

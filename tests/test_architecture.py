@@ -52,9 +52,16 @@ LAYERS = {
         others=("torch", "numpy", "safetensors"),
     ),
     "plt_tui.control": Layer(ours=CORE, others=("psutil", "pynvml")),
+    "plt_tui.exporters": Layer(ours=(*CORE, "plt_tui.control", "plt_tui.plugins")),
     "plt_tui.server": Layer(ours=(*CORE, "plt_tui.control"), others=("aiohttp", "prometheus_client")),
     "plt_tui.views": Layer(ours=(*CORE, "plt_tui.control.state"), others=("rich",), lazily=("plt_tui.views.tui",)),
     "plt_tui.views.tui": Layer(ours=(*CORE, "plt_tui.control.state", "plt_tui.views"), others=("textual", "rich", "numpy")),
+    "plt_tui.client": Layer(
+        ours=(*CORE, "plt_tui.control", "plt_tui.views.address", "plt_tui.views.client", "plt_tui.views.source"),
+        others=("numpy",),
+        lazily=("plt_tui.views.remote",),  # only for a run on another machine
+    ),
+    "plt_tui.web": Layer(ours=("plt_tui.errors", "plt_tui.protocol", "plt_tui.server"), others=("aiohttp",)),
     "plt_tui.cli": Layer(
         ours=("plt_tui.errors", "plt_tui.config"),
         others=("typer",),
@@ -62,6 +69,9 @@ LAYERS = {
             "plt_tui.protocol",
             "plt_tui.control",
             "plt_tui.server",
+            "plt_tui.exporters",
+            "plt_tui.web",
+            "plt_tui.client",
             "plt_tui.views",
             "plt_tui.plugins",
             "plt_tui.data",
@@ -73,7 +83,17 @@ LAYERS = {
     ),
     "plt_tui.__main__": Layer(ours=("plt_tui.cli",)),
     "plt_tui": Layer(
-        lazily=("plt_tui.errors", "plt_tui.config", "plt_tui.plugins", "plt_tui.data", "plt_tui.model", "plt_tui.training")
+        lazily=(
+            "plt_tui.errors",
+            "plt_tui.config",
+            "plt_tui.protocol.events",
+            "plt_tui.plugins",
+            "plt_tui.data",
+            "plt_tui.model",
+            "plt_tui.training",
+            "plt_tui.control.state",
+            "plt_tui.client",
+        )
     ),
 }
 """The longest name that a module's own begins with is its layer."""
@@ -190,6 +210,9 @@ def test_imports_follow_the_layers(module: str) -> None:
         ("plt_tui.cli.run", "if TYPE_CHECKING:\n    from plt_tui.control.hub import Hub", True),
         ("plt_tui.cli.run", "from plt_tui.training.worker import main", False),
         ("plt_tui.protocol.events", "from plt_tui.config.schema import RunConfig", False),
+        ("plt_tui.client.connection", "from plt_tui.views.client import HubClient", True),
+        ("plt_tui.client.connection", "from plt_tui.views.model import RunModel", False),
+        ("plt_tui.client.connection", "def f():\n    import torch", False),
         ("plt_tui.data.cursor", "from plt_tui import __version__", True),
     ],
 )

@@ -81,3 +81,14 @@ def test_a_spec_is_a_name_and_an_argument():
     """Only the first colon separates."""
     assert split_name("a") == ("a", "")
     assert split_name("a:b:c") == ("a", "b:c")
+
+
+def test_exporters_are_found_like_models(tmp_path):
+    """By entry points of the package, and in files; a name is refused without importing what has it."""
+    path = _file(tmp_path, "EXPORTERS = {'mine': print}\n")
+    broken = _file(tmp_path, "1 / 0\n", "broken.py")
+    assert Plugins((path,)).find("exporters", "mine") is print
+    Plugins((broken,)).refuse_unknown("exporters", "tensorboard")
+    Plugins((path,)).refuse_unknown("exporters", "mine")
+    with pytest.raises(UsageError, match=r"no plug-in of the kind exporters is called 'x'; known: .*mine, mlflow, tensorboard"):
+        Plugins((path,)).refuse_unknown("exporters", "x")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import pytest
 import plt_tui
 
 API = Path(__file__).parents[1] / "docs" / "python-api.md"
+CLIENT = API.with_name("python-client.md")
 HEAVY = {"torch", "numpy", "pydantic", "textual", "typer", "tokenizers"}
 
 
@@ -39,3 +41,19 @@ def test_the_documented_names_are_public():
     documented = set(re.findall(r"^\| `([A-Za-z_]\w*)", API.read_text(), re.MULTILINE))
     assert documented >= {"Trainer", "load_config", "RunConfig", "TransformerLM", "generate", "prepare"}
     assert documented <= set(plt_tui.__all__)
+
+
+def test_names_of_the_client_library_are_public():
+    """What docs/python-client.md writes behind `plt_tui.` exists, and the classes of its values and errors do."""
+    text = CLIENT.read_text()
+    written = set(re.findall(r"\bplt_tui\.([a-z_A-Z]+)", text))
+    assert written >= {"connect", "read_run", "events", "PltTuiError"}
+    assert written | {"History", "Evals", "RunState", "RunRecord", "Refused", "ConnectionLost"} <= set(plt_tui.__all__)
+
+
+def test_type_checkers_see_the_same_names():
+    """What is imported for them is what is loaded on use, from the same place."""
+    tree = ast.parse(Path(plt_tui.__file__).read_text())
+    (block,) = [node for node in tree.body if isinstance(node, ast.If)]
+    seen = {alias.asname: node.module for node in block.body if isinstance(node, ast.ImportFrom) for alias in node.names}
+    assert seen == {**plt_tui._HOMES, **{name: home.rpartition(".")[0] for name, home in plt_tui._MODULES.items()}}

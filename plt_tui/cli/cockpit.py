@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from plt_tui.cli.attach import source_of, user_at_host
 from plt_tui.cli.person import at_terminal
+from plt_tui.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -53,33 +54,45 @@ class Shelf:
                 rows, told_at = [], time.monotonic()
         yield Look(names=self._overviews.names, rows=tuple(rows))
 
-    def open(self, name: str) -> OpenedRun:
-        """What is needed to watch the run called `name`, or the one in this folder. Raises: PltTuiError, OSError."""
+    def open(self, name: str, *, readonly: bool = False) -> OpenedRun:
+        """What is needed to watch the run called `name`, or the one in this folder, as `opened` gives it."""
         from plt_tui.control.folder import find_run
 
-        return opened(find_run(self._directory, name), self._actor)
+        return opened(find_run(self._directory, name), self._actor, readonly=readonly)
 
 
-def opened(folder: RunFolder, actor: str, name: str = "") -> OpenedRun:
-    """What is needed to watch the run in `folder`; `name`: if not its own. Raises: PltTuiError, OSError."""
+def opened(folder: RunFolder, actor: str, name: str = "", *, readonly: bool = False) -> OpenedRun:
+    """What is needed to watch the run in `folder`, and where not `readonly` to steer it; `name`: if not its own.
+
+    Raises: PltTuiError, OSError.
+    """
     from plt_tui.cli.files import run_files
     from plt_tui.config.load import from_toml
+    from plt_tui.config.sources import read_text
     from plt_tui.views.tui.runs import OpenedRun
 
-    readonly = not folder.is_live()
+    readonly = readonly or not folder.is_live()
 
     async def connect() -> Source:
         return await source_of(folder, actor, readonly=readonly)
 
-    config = from_toml(folder.config.read_text())
+    config = from_toml(read_text(folder.config))
     return OpenedRun(name=name or folder.name, connect=connect, config=config, files=run_files(folder), readonly=readonly)
 
 
 def open_cockpit(directory: Path) -> int:
-    """Run the terminal UI on all runs under `directory` until it is left. Returns the exit code."""
+    """Run the terminal UI on all runs under `directory` until it is left. Returns the exit code.
+
+    Raises: UsageError where no run could be started: its configuration could not keep the folder's name.
+    """
+    from plt_tui.config.load import is_utf8
     from plt_tui.config.schema import UiSection
     from plt_tui.views.tui.app import RunApp
 
+    if not is_utf8(directory):
+        raise UsageError(
+            f"--dir {directory}: not UTF-8, so no configuration can keep it; rename the folder, or use plt-tui ls and attach"
+        )
     actor = f"tui {user_at_host()}"
     with at_terminal() as person:
         app = RunApp(ui=person.settings.over(UiSection()), actor=actor, runs=Shelf(directory, actor), person=person)

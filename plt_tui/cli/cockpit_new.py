@@ -94,18 +94,20 @@ class NewRuns:
 
     def _looked_over(self, config: RunConfig, mistakes: list[Mistake]) -> dict[str, str]:
         """The summary of a valid configuration; what files and devices say against it is added to `mistakes`."""
-        from plt_tui.cli.config import find_plugins, named_plugins, placement_here, summary
+        from plt_tui.cli import config as checks
         from plt_tui.config.pretrained import refuse_unfit
 
         _attempted(lambda: refuse_unfit(config), mistakes)
-        _attempted(lambda: find_plugins(config, named_plugins(None)), mistakes)
+        _attempted(lambda: checks.find_plugins(config, checks.named_plugins(None)), mistakes)
         _attempted(lambda: _refuse_taken(config), mistakes)
+        _attempted(lambda: checks.refuse_unusable_run_dir(config), mistakes)
+        _attempted(lambda: checks.refuse_unusable_checkpoint_dir(config), mistakes)
         _attempted(lambda: _refuse_address(config), mistakes)
-        placement = _attempted(lambda: placement_here(config), mistakes)
+        placement = _attempted(lambda: checks.placement_here(config), mistakes)
         found = _attempted(lambda: self._usable(config.data), mistakes)
         if placement is None or found is None:
             return {}
-        return dict(summary(config, placement, *found))
+        return dict(checks.summary(config, placement, *found))
 
     def _usable(self, data: DataSection) -> tuple[Corpora, int | None]:
         """The corpora and the size of the vocabulary. Raises: DataError."""
@@ -122,17 +124,17 @@ class NewRuns:
 
 def _loaded(values: Texts) -> tuple[LoadedConfig | None, list[Mistake]]:
     """The configuration of a draft without those of its values that are wrong, None where that is none either."""
-    from plt_tui.config.load import load
+    from plt_tui.config.load import keepable, load
     from plt_tui.config.partial import set_texts
     from plt_tui.config.sources import InvalidConfig
 
     try:
-        return load(None, sets=set_texts(values), environ=os.environ, dotenv=_DOTENV), []
+        return keepable(load(None, sets=set_texts(values), environ=os.environ, dotenv=_DOTENV)), []
     except InvalidConfig as error:
         mistakes = [_mistake_of(problem) for problem in error.problems]
         rest = _without(values, {mistake.key for mistake in mistakes})
         return (_loaded(rest)[0] if len(rest) < len(values) else None), mistakes
-    except PltTuiError as error:
+    except (PltTuiError, OSError, ValueError) as error:  # a path of the draft can be anything
         return None, [_mistake(str(error))]
 
 
@@ -149,7 +151,7 @@ def _attempted(look: Callable[[], _T], mistakes: list[Mistake]) -> _T | None:
     """What `look` returns; None when it finds a mistake, which is added to `mistakes`."""
     try:
         return look()
-    except PltTuiError as error:
+    except (PltTuiError, OSError, ValueError) as error:
         mistakes.append(_mistake(str(error)))
         return None
 
@@ -187,12 +189,12 @@ def _refuse_address(config: RunConfig) -> None:
     from plt_tui.server.guard import parse_address
 
     if config.metrics.serve:
-        parse_address(config.metrics.address)
+        parse_address(config.metrics.address, has_token=config.metrics.needs_token)
 
 
 def _write(file: Path, text: str, *, replace: bool) -> None:
     """The whole file or none. Raises: FileExistsError when there is one and not `replace`; OSError."""
-    from plt_tui.control.folder import replace_file
+    from plt_tui.protocol.durable import replace_file
 
     if not replace:
         file.open("x").close()  # the name is ours from here on

@@ -59,7 +59,7 @@ def _open_comparison(folders: Mapping[str, RunFolder]) -> int:
 
     actor = f"tui {user_at_host()}"
     with at_terminal() as person:
-        runs = [opened(folder, actor, name) for name, folder in folders.items()]
+        runs = [opened(folder, actor, name, readonly=True) for name, folder in folders.items()]
         app = RunApp(ui=person.settings.over(UiSection()), actor=actor, compare=runs, person=person)
         app.run()
     return app.return_code or 0
@@ -77,10 +77,11 @@ def _print_comparison(lines: list[Line], *, as_json: bool) -> None:
 
 def _lines(folders: Mapping[str, RunFolder]) -> list[Line]:
     from plt_tui.config.load import from_toml
-    from plt_tui.views.compare import lines_of
+    from plt_tui.config.sources import read_text
+    from plt_tui.views.compare import flat, lines_of
 
     return lines_of(
-        [(name, from_toml(folder.config.read_text()), asyncio.run(_recorded(folder))) for name, folder in folders.items()]
+        [(name, flat(from_toml(read_text(folder.config))), asyncio.run(_recorded(folder))) for name, folder in folders.items()]
     )
 
 

@@ -38,19 +38,21 @@ def check(
 ) -> None:
     """Look for mistakes in a config.
 
-    In keys, values, corpora, devices and plug-ins, all at once; nothing is started.
+    In keys, values, corpora, devices, plug-ins and folders, all at once; nothing is started.
     """
-    from plt_tui.config.load import load
+    from plt_tui.config.load import keepable, load
     from plt_tui.config.pretrained import refuse_unfit
     from plt_tui.data.check import check_corpus
     from plt_tui.data.sources import resolve
     from plt_tui.data.vocabulary import vocab_size_ahead
 
     available = named_plugins(plugins)
-    found = load(config, sets=sets or (), environ=os.environ, dotenv=Path(".env")).config
+    found = keepable(load(config, sets=sets or (), environ=os.environ, dotenv=Path(".env"))).config
     refuse_unfit(found)
     check_corpus(found.data)
     find_plugins(found, available)
+    refuse_unusable_run_dir(found)
+    refuse_unusable_checkpoint_dir(found)
     corpora = resolve(found.data)
     lines = summary(found, placement_here(found), corpora, vocab_size_ahead(found.data, corpora))
     echo("\n".join([f"{config}: no mistakes found", *(f"{key:<9} {value}" for key, value in lines.items())]))
@@ -171,6 +173,59 @@ def find_plugins(config: RunConfig, plugins: Plugins) -> None:
         plugins.find("models", split_name(config.model.arch)[0])
     for spec in _plugin_corpora(config.data):
         plugins.find("datasets", split_name(spec)[0])
+    for exporter in config.export.to:
+        plugins.refuse_unknown("exporters", exporter)
+
+
+def refuse_unusable_run_dir(config: RunConfig) -> None:
+    """Return when `run` could make its folder, or has it; makes nothing. Raises: StorageError."""
+    _refuse_unusable("run.dir", Path(config.run.dir, config.run.name))
+
+
+def refuse_unusable_checkpoint_dir(config: RunConfig) -> None:
+    """The same for the folder of the checkpoints. Raises: StorageError; UsageError where it belongs to another run."""
+    from plt_tui.config.past import checkpoint_root
+    from plt_tui.control.folder import OWNER_FILE
+
+    if not config.checkpoint.dir:
+        return
+    run_dir = Path(config.run.dir, config.run.name)
+    root = checkpoint_root(config, run_dir) if config.run.name else Path(config.checkpoint.dir)
+    _refuse_unusable("checkpoint.dir", root)
+    try:
+        owner = os.fsdecode((root / OWNER_FILE).read_bytes()) if config.run.name else ""
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise _unusable("checkpoint.dir", root, str(error.strerror)) from None
+    if owner not in ("", str(run_dir.resolve())):
+        raise UsageError(f"checkpoint.dir: {root} holds the checkpoints of the run in {owner}; choose another name or folder")
+
+
+def _refuse_unusable(key: str, folder: Path) -> None:
+    """Raises: StorageError for a folder that is not there and cannot be made, or in which nothing can be written."""
+    try:
+        place = _nearest(folder.absolute())
+        is_folder = place.is_dir()
+    except (OSError, ValueError) as error:  # ValueError: a zero byte
+        raise _unusable(key, folder, str(getattr(error, "strerror", error))) from None
+    if not is_folder:
+        raise _unusable(key, folder, f"{place} is no folder")
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise _unusable(key, folder, f"nothing can be written in {place}")
+
+
+def _unusable(key: str, folder: Path, why: str) -> StorageError:
+    return StorageError(f"{key}: {folder} cannot be used: {why}; choose another folder")
+
+
+def _nearest(path: Path) -> Path:
+    """`path`, or the nearest of its parents that is there. Raises: OSError where one may not look; ValueError."""
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return _nearest(path.parent)
+    return path
 
 
 def _plugin_corpora(data: DataSection) -> list[str]:

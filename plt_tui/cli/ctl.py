@@ -106,10 +106,11 @@ def _rewound(status: CommandStatus) -> str:
 def _show_preview(folder: RunFolder, command: Command, *, as_json: bool) -> None:
     """Print what `command` would do now. Raises: UsageError when the run would refuse it, or there is nothing to preview."""
     from plt_tui.config.load import from_toml
+    from plt_tui.config.sources import read_text
 
     if command.name not in ("set", "undo", "rewind"):
         raise UsageError(f"{command.name}: nothing to preview; --preview goes with set, undo and rewind")
-    config = from_toml(folder.config.read_text())
+    config = from_toml(read_text(folder.config))
     numbers, lines = foreseen(command.name, command.args, config, asyncio.run(_live_state(folder, command.actor)))
     if as_json:
         echo_json(numbers)

@@ -145,8 +145,8 @@ def _tokenizer_key(tokenizer: Tokenizer) -> str:
 
     The same file each time, so that what was prepared with it is found again. Raises: StorageError.
     """
-    from plt_tui.control.folder import replace_file
     from plt_tui.data.cache import default_cache_dir
+    from plt_tui.protocol.durable import replace_file
 
     if tokenizer.kind in ("byte", "ids"):
         return "byte"

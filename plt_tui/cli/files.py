@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 from functools import partial, reduce
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from plt_tui.cli.batch import TrainedOn, read_batch, spike_text
@@ -61,13 +62,14 @@ def last_words(folder: RunFolder, state: RunState, seq: int, has_history: bool) 
 
 
 def recorded_logs(folder: RunFolder) -> Logs:
-    """The last lines of all logs of a run that has ended, by time."""
-    from plt_tui.control.logs import recorded_lines
+    """The last lines of all logs of a run that has ended, by time, and how many there are before them."""
+    from plt_tui.control.logs import lines_before, recorded_lines
     from plt_tui.protocol.events import Logs
 
     files = sorted(folder.logs.glob("*.log"))
-    lines = [line for path in files for line in recorded_lines(path, path.stem.replace("-", " "), LOG_LINES)]
-    return Logs(lines=sorted(lines, key=lambda line: float(line[0])))
+    told = {path: recorded_lines(path, path.stem.replace("-", " "), LOG_LINES) for path in files}
+    dropped = sum(lines_before(path, len(lines)) for path, lines in told.items())
+    return Logs(lines=sorted(chain.from_iterable(told.values()), key=lambda line: float(line[0])), dropped=dropped)
 
 
 def _hub_log(folder: RunFolder) -> Logs:

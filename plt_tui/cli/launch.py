@@ -55,6 +55,7 @@ def in_foreground(prepared: Prepared, *, as_json: bool) -> int:
 
     async def watch(socket_path: Path) -> End | None:
         try:
+            _tell_where_served(prepared, err=as_json)
             client = await HubClient.connect(socket_path, actor="console", readonly=True)
             try:
                 return await follow(client, sys.stdout)
@@ -104,8 +105,23 @@ def in_foreground(prepared: Prepared, *, as_json: bool) -> int:
 def detached(prepared: Prepared) -> int:
     """`start_detached`, told on stdout."""
     pid, name = start_detached(prepared), prepared.folder.name
-    echo(f"{name} trains in the background (pid {pid})\nwatch it: plt-tui attach {name}")
+    told = [f"{name} trains in the background (pid {pid})", f"watch it: plt-tui attach {name}", served_at(prepared)]
+    echo("\n".join(filter(None, told)))
     return 0
+
+
+def _tell_where_served(prepared: Prepared, *, err: bool) -> None:
+    if served := served_at(prepared):
+        echo(served, err=err)
+
+
+def served_at(prepared: Prepared) -> str:
+    """Where the live run is served over HTTP, in words; empty: nowhere."""
+    from plt_tui.cli.hub import where_served
+
+    info = prepared.folder.read_info()
+    url = info.metrics_url if info is not None else ""
+    return where_served(prepared.folder, prepared.loaded.config, url) if url else ""
 
 
 def start_detached(prepared: Prepared) -> int:
@@ -125,7 +141,7 @@ def start_detached(prepared: Prepared) -> int:
 
 def with_ui(prepared: Prepared, *, low_bandwidth: bool = False) -> int:
     """The same, and the terminal UI as its client; returns when the UI was left."""
-    from plt_tui.cli.attach import open_ui
+    from plt_tui.cli.attach import open_ui, watched
     from plt_tui.cli.hub import start_process, wait_for_socket
     from plt_tui.views.client import HubClient
 
@@ -135,7 +151,7 @@ def with_ui(prepared: Prepared, *, low_bandwidth: bool = False) -> int:
         return await HubClient.connect(await wait_for_socket(prepared.folder, process), actor=actor)
 
     with _stops_passed_on(process):
-        return open_ui(prepared.folder, prepared.loaded.config, connect, plugins=prepared.plugins, low_bandwidth=low_bandwidth)
+        return open_ui(watched(prepared.folder, connect=connect, plugins=prepared.plugins), low_bandwidth=low_bandwidth)
 
 
 @contextlib.contextmanager

@@ -27,6 +27,7 @@ from plt_tui.cli.replay import replay, verify_resume
 from plt_tui.cli.report import report
 from plt_tui.cli.run import run
 from plt_tui.cli.runs import logs, ls, show
+from plt_tui.cli.web import web
 from plt_tui.cli.weights import export, import_
 from plt_tui.errors import PltTuiError, UsageError
 
@@ -70,7 +71,7 @@ def _options(
 
 
 _COMMANDS = (
-    *(run, attach, ls, show, logs, ctl, compare, replay, verify_resume, report),
+    *(run, attach, web, ls, show, logs, ctl, compare, replay, verify_resume, report),
     *(generate, eval_, export, import_, check, init),
 )
 for command in _COMMANDS:

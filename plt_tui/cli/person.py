@@ -41,7 +41,7 @@ def at_terminal(environ: Mapping[str, str] = os.environ) -> Iterator[Person]:
 
 def _keep(folder: Path | None, person: Person, before: Layout) -> None:
     """Write what is other than before. Sessions run side by side: each adds its lines to those of the others."""
-    from plt_tui.control.folder import replace_file
+    from plt_tui.protocol.durable import replace_file
     from plt_tui.views.completion import remembered
     from plt_tui.views.tui.layout import to_json
 

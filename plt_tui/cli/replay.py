@@ -207,6 +207,7 @@ def _checkpoints(folder: RunFolder) -> dict[int, Path]:
 def _job(target: str, directory: Path, plugins: tuple[str, ...]) -> tuple[Job, int]:
     """What a proof begins with, and its completed steps; the proof itself sets how far it goes."""
     from plt_tui.config.load import from_toml, load
+    from plt_tui.config.sources import read_text
     from plt_tui.control.folder import find_run
     from plt_tui.control.record import read_overview
     from plt_tui.control.rerun import Job, newest_whole
@@ -215,7 +216,7 @@ def _job(target: str, directory: Path, plugins: tuple[str, ...]) -> tuple[Job, i
         config = load(Path(target), environ=os.environ, dotenv=Path(".env")).config
         return Job(config=config, placement=_placement(config), until=0, plugins=plugins), 0
     folder = find_run(directory, target)
-    config = with_kept_tokenizer(from_toml(folder.config.read_text()), folder)
+    config = with_kept_tokenizer(from_toml(read_text(folder.config)), folder)
     saved = _checkpoints(folder)
     start = newest_whole(saved)
     if not start:

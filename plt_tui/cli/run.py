@@ -29,6 +29,10 @@ _DEFAULT_STEM = "quickstart"
 SetsOption = Annotated[
     list[str] | None, typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Any key of the config; repeatable.")
 ]
+ExportToOption = Annotated[
+    list[str] | None,
+    typer.Option("--export-to", metavar="NAME", help="Copy the numbers to tensorboard, wandb, ... (export.to); repeatable."),
+]
 PluginsOption = Annotated[
     list[Path] | None, typer.Option("--plugin", metavar="FILE", help="Python file with models or datasets; repeatable.")
 ]
@@ -50,7 +54,11 @@ def run(
     batch_size: Annotated[str | None, typer.Option(help="Sequences per rank and micro-step (train.batch_size).")] = None,
     learning_rate: Annotated[str | None, typer.Option(help="Peak learning rate (optim.lr).")] = None,
     gpu: Annotated[int | None, typer.Option(help="Train on this one GPU (parallel.device = cuda:N).")] = None,
-    serve_metrics: Annotated[bool, typer.Option("--serve-metrics", help="Serve metrics over HTTP (metrics.serve).")] = False,
+    serve_metrics: Annotated[bool, typer.Option("--serve-metrics", help="Serve the run over HTTP (metrics.serve).")] = False,
+    http_control: Annotated[
+        bool, typer.Option("--http-control", help="The same, and take commands there, with a token (metrics.control).")
+    ] = False,
+    export_to: ExportToOption = None,
     checkpoint_dir: Annotated[str | None, typer.Option(help="Folder of the checkpoints (checkpoint.dir).")] = None,
     ranks: Annotated[str | None, typer.Option(help="Processes that train together (parallel.ranks).")] = None,
     name: Annotated[str | None, typer.Option(help="Name of the run (run.name).")] = None,
@@ -76,6 +84,8 @@ def run(
         named=named,
         gpu=gpu,
         serve_metrics=serve_metrics,
+        http_control=http_control,
+        export_to=tuple(export_to or ()),
         sets=tuple(sets or ()),
         resume=resume,
         plugins=plugin_files(plugins),
@@ -115,6 +125,8 @@ class _Request:
     named: Mapping[str, str | None]
     gpu: int | None
     serve_metrics: bool
+    http_control: bool = False
+    export_to: tuple[str, ...] = ()
     sets: tuple[str, ...]
     resume: str | None
     plugins: tuple[str, ...]
@@ -125,6 +137,7 @@ def _prepare(request: _Request) -> Prepared:
     from plt_tui.config.pretrained import refuse_unfit
     from plt_tui.control.folder import RunFolder
     from plt_tui.data.check import check_corpus
+    from plt_tui.plugins import Plugins
 
     runs_dir, name = _known_place(request)
     old = RunFolder(runs_dir / name) if name else None
@@ -137,7 +150,9 @@ def _prepare(request: _Request) -> Prepared:
     if loaded.config.metrics.serve:
         from plt_tui.server.guard import parse_address
 
-        parse_address(loaded.config.metrics.address)
+        parse_address(loaded.config.metrics.address, has_token=loaded.config.metrics.needs_token)
+    for exporter in loaded.config.export.to:
+        Plugins(request.plugins).refuse_unknown("exporters", exporter)
     resume = _resume_mode(request.resume, old)
     check_corpus(loaded.config.data)
     _refuse_missing_devices(loaded)
@@ -236,10 +251,10 @@ def _kept_values(folder: RunFolder) -> Mapping[str, object]:
 
 
 def _load(request: _Request, path: Path | None, weights: Weights | None = None) -> LoadedConfig:
-    from plt_tui.config.load import load
+    from plt_tui.config.load import keepable, load
     from plt_tui.config.pretrained import pretrained_values
 
-    return load(
+    loaded = load(
         path,
         options=_assignments(request),
         sets=request.sets,
@@ -247,6 +262,7 @@ def _load(request: _Request, path: Path | None, weights: Weights | None = None) 
         dotenv=Path(".env"),
         weights=weights or pretrained_values,
     )
+    return keepable(loaded)
 
 
 def _known_place(request: _Request) -> tuple[Path, str]:
@@ -269,6 +285,10 @@ def _assignments(request: _Request) -> list[Assignment]:
         given.append(Assignment(key="parallel.device", value=f"cuda:{request.gpu}", origin="--gpu"))
     if request.serve_metrics:
         given.append(Assignment(key="metrics.serve", value=True, origin="--serve-metrics"))
+    if request.export_to:
+        given.append(Assignment(key="export.to", value=list(request.export_to), origin="--export-to"))
+    if request.http_control:
+        given += [Assignment(key=f"metrics.{key}", value=True, origin="--http-control") for key in ("serve", "control")]
     return given
 
 
@@ -290,7 +310,7 @@ def _fresh(request: _Request, runs_dir: Path) -> RunFolder:
 
 
 def _resume_mode(resume: str | None, old: RunFolder | None) -> str:
-    from plt_tui.control.folder import chosen_step
+    from plt_tui.protocol.manifest import chosen_step
 
     if resume in (None, "auto"):
         return "auto"
@@ -314,9 +334,10 @@ def _refuse_missing_devices(loaded: LoadedConfig) -> None:
 def _take(folder: RunFolder) -> tuple[RunFolder, int]:
     """The folder, made if need be, and its lock."""
     from plt_tui.control.folder import not_made
+    from plt_tui.protocol.durable import make_folder
 
     try:
-        folder.path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_folder(folder.path, 0o700)
     except OSError as error:
         raise not_made(folder.path, error) from None
     return folder, folder.lock()

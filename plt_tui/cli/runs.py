@@ -55,7 +55,7 @@ def show(
     plugins: PluginsOption = None,
     directory: DirOption = DEFAULT_DIR,
 ) -> None:
-    """Show one run: state, numbers, ranks, branches, spikes; or the texts of one step."""
+    """Show one run: state, numbers, ranks, branches, viewers, spikes; or the texts of one step."""
     from plt_tui.control.folder import find_run
     from plt_tui.control.summary import summary
 
@@ -131,9 +131,10 @@ async def _state(folder: RunFolder) -> RunState:
 
 def _config_text(run: str | None, directory: Path) -> str:
     from plt_tui.cli.run import resolved_here
+    from plt_tui.config.sources import read_text
     from plt_tui.control.folder import find_run
 
-    return find_run(directory, run).config.read_text() if run is not None else resolved_here()
+    return read_text(find_run(directory, run).config) if run is not None else resolved_here()
 
 
 def _table(rows: list[dict[str, Any]]) -> str:
@@ -160,10 +161,14 @@ def _cells(row: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _lines(row: dict[str, Any], spikes: list[str]) -> str:
-    """Every number of a run in a line of its own, and every branch and spike too. `spikes`: in words."""
+    """Every number of a run in a line of its own, and every branch, viewer and spike too. `spikes`: in words."""
     from plt_tui.protocol.text import safe_line
 
-    own = {"branches": [_branch_text(left) for left in row["branches"]], "spikes": spikes}
+    own = {
+        "branches": [_branch_text(left) for left in row["branches"]],
+        "viewers": [_viewer_text(viewer) for viewer in row["viewers"]],
+        "spikes": spikes,
+    }
     lines: list[str] = []
     for key, value in row.items():
         plain = json.dumps(value) if isinstance(value, dict | list) else safe_line(str(value))
@@ -177,6 +182,14 @@ def _branch_text(left: dict[str, Any]) -> str:
     skip = left["skip"]
     skipped = f", {skip} {'batch' if skip == 1 else 'batches'} left out instead" if skip else ""
     return f"{left['number']}: steps {left['first']} to {left['last']}, left by {safe_line(left['actor'])}{skipped}"
+
+
+def _viewer_text(viewer: dict[str, Any]) -> str:
+    from plt_tui.protocol.text import safe_line
+
+    since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(viewer["since"]))
+    looks = ", read-only" if viewer["readonly"] else ""
+    return f"{safe_line(viewer['actor'])}, by {safe_line(viewer['door'])}{looks}, since {since}"
 
 
 def _spike_lines(folder: RunFolder) -> list[str]:

@@ -1,4 +1,4 @@
-"""`plt-tui export` and `plt-tui import`: weights out of runs, and from elsewhere into a folder that a run can start from."""
+"""`plt-tui export` and `plt-tui import`: weights and numbers out of runs, and weights to start a run from."""
 
 from __future__ import annotations
 
@@ -9,11 +9,14 @@ import typer
 
 from plt_tui.cli.attach import DEFAULT_DIR, DirOption
 from plt_tui.cli.echo import echo
+from plt_tui.cli.run import PluginsOption, plugin_files
 from plt_tui.cli.trained import StepOption, TargetArgument, checkpoint_of, readable, source_path
+from plt_tui.errors import UsageError
 
 if TYPE_CHECKING:
     from plt_tui.weights.write import Written
 
+WEIGHT_FORMS = ("hf", "safetensors", "torch", "json")
 OutputOption = Annotated[
     Path, typer.Option("-o", "--output", metavar="DIR", help="Folder to make; it must not exist, or be empty.")
 ]
@@ -21,12 +24,31 @@ OutputOption = Annotated[
 
 def export(
     target: TargetArgument,
-    output: OutputOption,
-    form: Annotated[str, typer.Option("--format", help="hf, safetensors, torch or json.")] = "safetensors",
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", metavar="DIR", help="Folder to make; an exporter needs none, and may go on in one."),
+    ] = None,
+    form: Annotated[
+        str,
+        typer.Option(
+            "--format",
+            help="Weights: hf, safetensors, torch or json. Tables: csv or parquet. An exporter: tensorboard, wandb, ...",
+        ),
+    ] = "safetensors",
     step: StepOption = None,
+    plugins: PluginsOption = None,
     directory: DirOption = DEFAULT_DIR,
 ) -> None:
-    """Write the weights of a run or checkpoint for other programs."""
+    """Write the weights of a run or checkpoint, or all numbers of a run, for other programs."""
+    if form not in WEIGHT_FORMS:
+        from plt_tui.cli.numbers import export_numbers
+
+        if step is not None:
+            raise UsageError(f"--step: --format {form} takes all steps; leave it out, or choose {', '.join(WEIGHT_FORMS)}")
+        echo(export_numbers(target, form, output, plugin_files(plugins), directory))
+        return
+    if output is None:
+        raise UsageError(f"--format {form} needs a folder: -o DIR")
     from plt_tui.weights.write import convert
 
     path = source_path(target, directory)

@@ -12,9 +12,9 @@ from pydantic import Field, field_validator
 
 from plt_tui.config.section import Section, as_tuple
 
-AlertKind = Literal["finish", "crash", "nan", "spike", "plateau", "disk"]
+AlertKind = Literal["finish", "crash", "nan", "spike", "plateau", "disk", "gpu"]
 """What can be told of: the run's end; a rank that failed, or the run that did; a loss or gradient that is no number; one that
-is out of line; no more progress; a disk on which something was not saved, or will not be."""
+is out of line; no more progress; a disk on which something was not saved, or will not be; a GPU that heat holds back."""
 ALERT_KINDS: tuple[AlertKind, ...] = get_args(AlertKind)
 Bell = Literal["never", "away", "always"]
 WebhookFormat = Literal["json", "slack", "ntfy"]
@@ -25,7 +25,8 @@ class AlertsSection(Section):
     """What a person is called for, and how."""
 
     on: tuple[AlertKind, ...] = ALERT_KINDS
-    """What to call for, by toast, bell and webhook: the end, a failure, a loss that is NaN, a spike, a plateau, a full disk."""
+    """What to call for, by toast, bell and webhook: the end, a failure, a loss that is NaN, a spike, a plateau, a full disk, a
+    GPU slowed down by heat."""
     bell: Bell = "away"
     """When to ring the terminal and send a desktop notification (OSC 9); away: while it has no focus, or, where the terminal
     does not tell, when nobody has pressed a key for two minutes."""

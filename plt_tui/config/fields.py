@@ -13,6 +13,7 @@ from functools import cache
 from typing import Any
 
 from plt_tui.config.schema import LARGEST, RunConfig
+from plt_tui.config.section import Section, field_docs
 
 _NOUNS: Mapping[str, str] = {"integer": "a whole number", "number": "a number", "boolean": "true or false", "string": "text"}
 _BOUNDS: Mapping[str, str] = {"minimum": ">=", "exclusiveMinimum": ">", "maximum": "<=", "exclusiveMaximum": "<"}
@@ -21,6 +22,7 @@ _PATTERNS: Mapping[str, str] = {
     "parallel.device": '"auto", "cpu", "cuda" or "cuda:N"',
     "model.window_pattern": 'letters S and L such as "SSSL"',
     "metrics.address": 'host:port such as "127.0.0.1:8081"',
+    "export.to": 'a list of names such as "tensorboard", of letters, digits, "_" and "-"',
 }
 """What a regular expression of the schema asks for."""
 _MAX_SHOWN_CHARS = 80
@@ -35,7 +37,6 @@ class FieldDoc:
     type: str
     """What it accepts, such as "a number > 0 and <= 10"."""
     default: Any
-    doc: str
     choices: tuple[str, ...] = ()
     """The texts that it accepts when these are a closed set."""
     kinds: frozenset[str] = frozenset()
@@ -45,6 +46,19 @@ class FieldDoc:
     def name(self) -> str:
         """Section and key, such as "optim.lr"."""
         return f"{self.section}.{self.key}"
+
+    @property
+    def doc(self) -> str:
+        """What it means, on one line."""
+        return field_docs(section_class(self.section))[self.key]
+
+
+def section_class(name: str) -> type[Section]:
+    """The class of the section called `name`."""
+    kind = RunConfig.model_fields[name].annotation
+    assert isinstance(kind, type)
+    assert issubclass(kind, Section)
+    return kind
 
 
 @cache
@@ -60,9 +74,8 @@ def describe() -> Mapping[str, FieldDoc]:
             docs[name] = FieldDoc(
                 section=section,
                 key=key,
-                type=_PATTERNS[name] if "pattern" in schema else type_text(schema),
+                type=_PATTERNS[name] if name in _PATTERNS or "pattern" in schema else type_text(schema),
                 default=default,
-                doc=" ".join(schema["description"].split()),
                 choices=_choices(schema),
                 kinds=frozenset(part["type"] for part in schema.get("anyOf", [schema])),
             )

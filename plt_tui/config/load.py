@@ -45,6 +45,7 @@ __all__ = [
     "Origin",
     "describe",
     "from_toml",
+    "keepable",
     "load",
     "load_config",
     "resolve",
@@ -124,6 +125,17 @@ def resolve(layers: Sequence[Layer], weights: Weights = pretrained_values) -> Lo
     return LoadedConfig(config=config, origins={key: value.origin for key, value in values.items()})
 
 
+def keepable(loaded: LoadedConfig) -> LoadedConfig:
+    """`loaded`, whose text a file can keep. Raises: InvalidConfig for bytes of paths and variables that are no UTF-8."""
+    dumped = loaded.config.model_dump()
+    values = {f"{section}.{key}": value for section, fields in dumped.items() for key, value in fields.items()}
+    text = "not UTF-8, so no configuration can keep it; rename the file or folder"
+    wrong = [key for key, value in values.items() if not all(map(is_utf8, value if isinstance(value, tuple) else [value]))]
+    if wrong:
+        raise InvalidConfig(Problem(origin=loaded.origins[key], key=key, text=f"{shown(values[key])}: {text}") for key in wrong)
+    return loaded
+
+
 def to_toml(config: RunConfig) -> str:
     """Every value of `config` as TOML; `from_toml` gives the same config back, bit for bit."""
     return tomli_w.dumps(config.model_dump())
@@ -133,6 +145,14 @@ def from_toml(text: str) -> RunConfig:
     """The configuration that `to_toml` wrote; neither presets nor the environment have a say. Raises: UsageError."""
     layer = toml_layer(text, "config.toml")
     return _validated({**_defaults(), **layer.values}, layer.values, layer.problems)
+
+
+def is_utf8(value: object) -> bool:
+    try:
+        str(value).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _defaults() -> dict[str, Assignment]:

@@ -91,7 +91,15 @@ def refuse_unfit(config: RunConfig) -> None:
 
 def locate(path: str | Path) -> Place:
     """What lies at `path`; of a run, its newest checkpoint. Raises: UsageError when that is nothing that holds weights."""
-    path = Path(path)
+    try:
+        return _located(Path(path))
+    except OSError as error:  # a folder that is closed to us, a name that is too long
+        why = f"cannot be looked at: {error.strerror}"
+        raise UsageError(f"{_text(Path(path))}: {why}; give a file or folder that you may read") from None
+
+
+def _located(path: Path) -> Place:
+    """As `locate`. Raises: UsageError; OSError where one may not look."""
     if path.is_file():
         if path.suffix not in _SUFFIXES:
             raise UsageError(f"{_text(path)}: weights are read from files ending in {', '.join(_SUFFIXES)}, or from folders")

@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationInfo, field_validator
 
 from plt_tui.config.alerts import AlertsSection
+from plt_tui.config.export import ExportSection
 from plt_tui.config.presets import preset
 from plt_tui.config.section import Section as Section
 from plt_tui.config.section import as_tuple
@@ -334,11 +335,20 @@ class MetricsSection(Section):
     """Numbers for other programs."""
 
     serve: bool = False
-    """Serve metrics over HTTP and WebSocket, read-only."""
+    """Serve the run over HTTP: a page for browsers, JSON, a WebSocket and Prometheus text; read-only without `control`."""
     log_every: Interval = 10
     """Steps between lines about progress in rank 0's log; 0: none."""
     address: str = Field(default="127.0.0.1:8081", pattern=r"^(\[[0-9A-Fa-f:.]+\]|[^:\s]+):[0-9]{1,5}$")
-    """host:port of that server."""
+    """host:port of that server. What other machines can reach needs `token`."""
+    token: bool = False
+    """Answer only who has the run's token: a new one for each start, in the file http-token of the run's folder."""
+    control: bool = False
+    """Take commands over HTTP too, such as pause and stop; from who has the token only."""
+
+    @property
+    def needs_token(self) -> bool:
+        """True when who asks must have the run's token."""
+        return self.token or self.control
 
 
 class UiSection(Section):
@@ -370,4 +380,5 @@ class RunConfig(Section):
     control: ControlSection = ControlSection()
     alerts: AlertsSection = AlertsSection()
     metrics: MetricsSection = MetricsSection()
+    export: ExportSection = ExportSection()
     ui: UiSection = UiSection()

@@ -61,8 +61,14 @@ class Settings:
     ui: UiChoices = field(default_factory=UiChoices)
     keys: tuple[KeySetting, ...] = ()
     """In the order of the file. Whether there is such an action, and such a key, is not known here."""
+    remote: Mapping[str, str] = field(default_factory=dict)
+    """What a shell takes for `plt-tui`, by the name of the machine as it stands in the address of a run; "*": on any other."""
     problems: tuple[str, ...] = ()
     """What is wrong with the file, one sentence each."""
+
+    def remote_command(self, host: str) -> str:
+        """What a shell on `host` takes for `plt-tui`; empty: the file does not say."""
+        return self.remote.get(host) or self.remote.get("*", "")
 
     def over(self, ui: UiSection) -> UiSection:
         """The `[ui]` of a run with what this person has chosen in its place."""
@@ -117,7 +123,12 @@ def parse_settings(text: str, name: str) -> Settings:
     reader = _Reader(name, lines)
     for section, table in tree.items():
         reader.take(section, table)
-    return Settings(ui=UiChoices.model_validate(reader.ui), keys=tuple(reader.keys), problems=tuple(reader.problems))
+    return Settings(
+        ui=UiChoices.model_validate(reader.ui),
+        keys=tuple(reader.keys),
+        remote=reader.remote,
+        problems=tuple(reader.problems),
+    )
 
 
 class _Reader:
@@ -126,13 +137,14 @@ class _Reader:
     def __init__(self, name: str, lines: Mapping[KeyPath, int]) -> None:
         self.ui: dict[str, Any] = {}
         self.keys: list[KeySetting] = []
+        self.remote: dict[str, str] = {}
         self.problems: list[str] = []
         self._name = name
         self._lines = lines
 
     def take(self, section: str, table: object) -> None:
         """Read one table of the file."""
-        takers = {"ui": self._take_ui, "keys": self._take_key}
+        takers = {"ui": self._take_ui, "keys": self._take_key, "remote": self._take_remote}
         if section not in takers:
             self._complain((section,), f"unknown section; there are {listed([f'[{known}]' for known in takers], 'and')}")
         elif not isinstance(table, dict):
@@ -160,6 +172,12 @@ class _Reader:
             self.keys.append(KeySetting(id=key, keys=value, place=self._at(("keys", key))))
         else:
             self._complain(("keys", key), f'expected text such as "x" or "x,ctrl+x", found {shown(value)}')
+
+    def _take_remote(self, key: str, value: object) -> None:
+        if isinstance(value, str) and value.strip() and not value.strip().startswith("-"):
+            self.remote[key] = value
+        else:
+            self._complain(("remote", key), f'expected a command such as "~/venv/bin/plt-tui", found {shown(value)}')
 
     def _complain(self, path: KeyPath, what: str) -> None:
         self.problems.append(f"{self._at(path)}: {'.'.join(printable(part) for part in path)}: {what}")

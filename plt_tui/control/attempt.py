@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import signal
 import time
+from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
 from typing import Protocol
@@ -33,6 +34,9 @@ GATHER_S = 0.5
 when they lose a peer; one that does not notice says its last steps within `link.GATHER_S`."""
 EXIT_PATIENCE_S = 10.0
 """How long ranks that have all said `Done` may take to end: a library that hangs in its shutdown must not keep the run."""
+OOM_LOOKS = 10
+"""Kills for want of memory that were counted before so many looks were of other processes: a rank that is killed has ended,
+and its end is known, within as many times watchdog.CHECK_S."""
 FAILURE_LOG_LINES = 50
 STACKS_BYTES = 1 << 16
 """Most that is kept of the stacks of a rank that hangs."""
@@ -73,7 +77,8 @@ class Attempt:
         self._spawn = spawn
         self._supervisor = Supervisor(self)
         self._watchdog = Watchdog(control)
-        self._oom_kills = cgroup.oom_kills()
+        self._oom_kills = deque([cgroup.oom_kills()], maxlen=OOM_LOOKS)
+        """The counter at the last looks, oldest first."""
         self._world_size = 0
         self._alive: set[int] = set()
         self._done: dict[int, Done] = {}
@@ -99,8 +104,7 @@ class Attempt:
         self._alive = set(range(len(specs)))
         self._supervisor.start(specs)
         self._watchdog.begin(len(specs), time.monotonic())
-        if self._watchdog.control.hang_s:
-            self._spawn(self._watch())
+        self._spawn(self._watch())
 
     def send(self, command: Command) -> None:
         """Hand `command` to rank 0, which carries it to the others at a step boundary."""
@@ -164,7 +168,7 @@ class Attempt:
 
     def _memory_ran_out(self) -> str:
         """Why the kernel killed a rank, if it was the kernel."""
-        if cgroup.oom_kills() == self._oom_kills:
+        if cgroup.oom_kills() == self._oom_kills[0]:
             return ""
         use = cgroup.memory_use()
         limit = f" (limit {use.total_bytes / 2**30:.1f} GiB)" if use is not None else ""
@@ -200,10 +204,11 @@ class Attempt:
             self._owner.on_failed(known)
 
     async def _watch(self) -> None:
-        """Look for a rank that hangs, until one does or the attempt is over."""
+        """Look for a rank that hangs, until one does or the attempt is over; and at what the kernel has killed in the group."""
         while not self._is_over:
             await asyncio.sleep(watchdog.CHECK_S)
-            hang = self._watchdog.check(time.monotonic())
+            self._oom_kills.append(cgroup.oom_kills())
+            hang = self._watchdog.check(time.monotonic()) if self._watchdog.control.hang_s else None
             if hang is not None and not self._failures and not self._is_over:
                 self._hangs(hang)
                 return

@@ -2,19 +2,23 @@
 
 Every reader holds a `Cursor`; `Feed.read` gives what came since. Nothing is queued per reader, so a slow one costs no memory
 and disturbs nobody: steps and events are never lost to it, log lines beyond the ring are counted as dropped, and of gauges,
-rank reports and lines without an end it gets the newest only. Used from one thread (the hub's event loop, or the reader of a
-finished run's record).
+rank reports, viewers and lines without an end it gets the newest only. A reader that broke off goes on behind the number of the
+last recorded thing that it was given (`Feed.after`). Used from one thread (the hub's event loop, or the reader of a finished
+run's record).
 """
 
 from __future__ import annotations
 
 from array import array
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from typing import TypeGuard
 
+from plt_tui.control.numbers import Numbers
 from plt_tui.control.state import RunState, apply, apply_rows
+from plt_tui.errors import UsageError
 from plt_tui.protocol.events import (
     STEP_COLUMNS,
     CommandStatus,
@@ -29,6 +33,7 @@ from plt_tui.protocol.events import (
     Run,
     Step,
     Steps,
+    Viewers,
 )
 
 LOG_LINES = 20_000
@@ -44,6 +49,8 @@ class History:
 
     def __init__(self) -> None:
         self.columns: dict[str, array[float]] = {name: array("d") for name in STEP_COLUMNS}
+        self.numbers = Numbers()
+        """Those of the line's rows in the record."""
         self.branches: dict[int, dict[str, array[float]]] = {}
         """What rewinds left, by the numbers of `RunState.branches`; never changed again."""
         self._cuts: list[int] = []
@@ -66,8 +73,9 @@ class History:
         return self.branches[branch] if branch else self.columns
 
     def block(self, branch: int, start: int, stop: int) -> Steps:
-        """Rows `start` to `stop` (exclusive) of a branch, or for 0 of the line that the run is on."""
-        return replace(Steps.from_columns(self.line(branch), start, stop), branch=branch)
+        """Rows `start` to `stop` (exclusive, at least one) of a branch, or for 0 of the line that the run is on."""
+        steps = Steps.from_columns(self.line(branch), start, stop)
+        return replace(steps, branch=branch, seq=0 if branch else self.numbers.at(stop - 1))
 
     def append(self, step: Step) -> None:
         """Add one step; a step that is not after the last one first cuts the rows from it on."""
@@ -76,18 +84,21 @@ class History:
             self.cut(step.step - 1)
         for name, values in self.columns.items():
             values.append(getattr(step, name))
+        self.numbers.append(step.seq)
 
-    def extend(self, columns: Mapping[str, Sequence[float]]) -> None:
-        """Add rows whose steps only grow, as `append` does one by one."""
+    def extend(self, columns: Mapping[str, Sequence[float]], first_seq: int) -> None:
+        """Add rows whose steps only grow, as `append` does one by one; their record numbers follow each other."""
         self.cut(int(columns["step"][0]) - 1)
         for name, values in self.columns.items():
             values.extend(columns[name])
+        self.numbers.append(first_seq, len(columns["step"]))
 
     def cut(self, last_step: int) -> None:
         """Forget every step after `last_step`."""
         keep = bisect_right(self.columns["step"], last_step)
         if keep < len(self):
             self._cuts.append(keep)
+            self.numbers.cut(keep)
             for values in self.columns.values():
                 del values[keep:]
 
@@ -98,6 +109,55 @@ class History:
         self.cut(last_step)
 
 
+class LogRing:
+    """The newest log lines, and how many there were at which place of the record."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        """Lines so far, also those that have made room."""
+        self.left_out = 0
+        """Lines that their sources left out."""
+        self._lines: deque[LogLine] = deque()
+        self._chars = 0
+        self._seqs, self._counts, self._lefts = array("q"), array("q"), array("q")
+        """Where lines came behind another event of the record than the lines before: its number, and `count` and `left_out`
+        as they were."""
+
+    def add(self, logs: Logs, seq: int) -> None:
+        """Take in lines, older ones making room; `seq`: number of the newest recorded event."""
+        if not self._seqs or self._seqs[-1] != seq:
+            self._seqs.append(seq)
+            self._counts.append(self.count)
+            self._lefts.append(self.left_out)
+        if len(self._seqs) > 2 * LOG_LINES:
+            del self._seqs[:LOG_LINES], self._counts[:LOG_LINES], self._lefts[:LOG_LINES]
+        self.count += len(logs.lines)
+        self.left_out += logs.dropped
+        self._lines.extend(logs.lines)
+        self._chars += sum(len(line[-1]) for line in logs.lines)
+        while len(self._lines) > LOG_LINES or self._chars > LOG_CHARS:
+            self._chars -= len(self._lines.popleft()[-1])
+
+    def tail(self, count: int) -> list[LogLine]:
+        """The newest `count` lines, oldest first."""
+        return list(self._lines)[-count:] if count else []
+
+    def since(self, count: int, left_out: int) -> Logs | None:
+        """What came after there were `count` lines and `left_out` left out; None: nothing."""
+        missing = self.count - count
+        kept = min(missing, len(self._lines))
+        dropped = missing - kept + self.left_out - left_out
+        return Logs(lines=self.tail(kept), dropped=dropped) if kept or dropped else None
+
+    def at(self, seq: int) -> tuple[int, int]:
+        """`count` and `left_out` when the event of number `seq` was recorded, or as they were at an earlier event."""
+        place = bisect_left(self._seqs, seq)
+        if place == len(self._seqs):
+            return self.count, self.left_out
+        oldest = self.count - len(self._lines) if place == 0 else self._counts[place]
+        return min(oldest, self._counts[place]), self._lefts[place]
+
+
 @dataclass(frozen=True, slots=True)
 class Cursor:
     """How far one reader has come. The default is the beginning."""
@@ -106,11 +166,14 @@ class Cursor:
     rows: int = 0
     generation: int = 0
     branches: int = 0
+    """Branches given as a whole."""
+    branch_rows: int = 0
+    """Rows given of the branch after them."""
     log_lines: int = 0
     left_out: int = 0
     """Log lines that their source left out, as far as the reader was told."""
-    latest: dict[str, float] = field(default_factory=dict)
-    """Version of the newest-only events already seen, by topic."""
+    newest: int = 0
+    """Newest-only events published before those that were not given yet."""
 
 
 class Feed:
@@ -122,13 +185,11 @@ class Feed:
         self.last_seq = 0
         """Number of the newest recorded event."""
         self.events: list[Event] = []
-        """Everything but steps, log lines, gauges, rank reports and progress, in order."""
-        self._logs: deque[LogLine] = deque()
-        self._log_chars = 0
-        self._log_count = 0
-        self._left_out = 0
-        self._latest: dict[str, tuple[float, Event]] = {}
-        self._versions = 0
+        """Everything but steps, log lines and what is newest-only, in order."""
+        self._logs = LogRing()
+        self._newest: dict[str, tuple[int, Event]] = {}
+        """By topic the newest event of those that only count while they are, and how many there were up to it."""
+        self._num_newest = 0
         self._listeners: list[Callable[[], None]] = []
 
     def publish(self, event: Event) -> None:
@@ -140,12 +201,10 @@ class Feed:
             case Step():
                 self.history.append(event)
             case Logs():
-                self._keep(event.lines)
-                self._log_count += len(event.lines)
-                self._left_out += event.dropped
-            case Gauges() | RankStatus() | Progress() | Recent() | OpenLine():
-                self._versions += 1
-                self._latest[_topic(event)] = (self._versions, event)
+                self._logs.add(event, self.last_seq)
+            case Gauges() | RankStatus() | Progress() | Recent() | OpenLine() | Viewers():
+                self._num_newest += 1
+                self._newest[_topic(event)] = (self._num_newest, event)
             case _:
                 self._abandon(event, is_left=len(self.state.branches) > num_branches)
                 self._forget()
@@ -153,10 +212,13 @@ class Feed:
         self._wake()
 
     def publish_rows(self, columns: Mapping[str, Sequence[float]], last: Step) -> None:
-        """Like publishing steps one by one, for a long record; `columns`: their values, the steps growing; `last`: the last."""
+        """Like publishing steps one by one, for a long record; `columns`: their values, steps growing; `last`: the last.
+
+        Nothing else was recorded between the first and the last of them.
+        """
         self.state = apply_rows(self.state, columns["time"], columns["step_ms"], last)
         self.last_seq = max(self.last_seq, last.seq)
-        self.history.extend(columns)
+        self.history.extend(columns, last.seq + 1 - len(columns["step"]))
         self._wake()
 
     def listen(self, wake: Callable[[], None]) -> Callable[[], None]:
@@ -167,42 +229,65 @@ class Feed:
     def read(self, cursor: Cursor) -> tuple[list[Event], Cursor]:
         """What came since `cursor`, in order within each stream, and the cursor after it; each branch comes once and whole."""
         out: list[Event] = self.events[cursor.events :]
-        num_branches = len(self.history.branches)
-        for branch in range(cursor.branches + 1, num_branches + 1):
+        for branch in range(cursor.branches + 1, len(self.history.branches) + 1):
             out.extend(self._blocks(branch, 0))
         out.extend(self._blocks(0, self.history.unchanged(cursor.rows, cursor.generation)))
-        lines, dropped = self._log_lines_since(cursor)
-        if lines or dropped:
-            out.append(Logs(lines=lines, dropped=dropped))
-        fresh = {topic: pair for topic, pair in self._latest.items() if pair[0] > cursor.latest.get(topic, 0)}
-        out.extend(event for _, event in fresh.values())
-        latest = {**cursor.latest, **{topic: version for topic, (version, _) in fresh.items()}}
-        after = replace(
-            cursor,
+        out.extend(self.logs_since(cursor))
+        out.extend(self.newest_since(cursor))
+        return out, self.tip()
+
+    def tip(self) -> Cursor:
+        """That of a reader which was given everything."""
+        return Cursor(
             events=len(self.events),
             rows=len(self.history),
             generation=self.history.generation,
-            branches=num_branches,
-            log_lines=self._log_count,
-            left_out=self._left_out,
-            latest=latest,
+            branches=len(self.history.branches),
+            log_lines=self._logs.count,
+            left_out=self._logs.left_out,
+            newest=self._num_newest,
         )
-        return out, after
+
+    def after(self, seq: int) -> Cursor:
+        """That of a reader which was given what is recorded up to number `seq`; 0: nothing.
+
+        What is not recorded and was said after that event is still to come: log lines, and alerts that could not be written.
+        Raises: UsageError when the record does not reach that far.
+        """
+        if seq > self.last_seq:
+            raise UsageError(f"after {seq}: the record of this run ends with number {self.last_seq}; begin without a number")
+        if seq <= 0:
+            return Cursor()
+        num_events = len(self.events)
+        while num_events and not 0 < self.events[num_events - 1].seq <= seq:
+            num_events -= 1
+        later = {event.id for event in self.events[num_events:] if _is_rewind(event)}
+        log_lines, left_out = self._logs.at(seq)
+        return Cursor(
+            events=num_events,
+            rows=self.history.numbers.before(seq + 1),
+            generation=self.history.generation,
+            branches=sum(left.id not in later for left in self.state.branches),
+            log_lines=log_lines,
+            left_out=left_out,
+        )
+
+    def logs_since(self, cursor: Cursor) -> list[Logs]:
+        """The log lines since `cursor`, as one event or none."""
+        logs = self._logs.since(cursor.log_lines, cursor.left_out)
+        return [] if logs is None else [logs]
+
+    def newest_since(self, cursor: Cursor) -> list[Event]:
+        """Of gauges, rank reports and the like those that are newer than `cursor`."""
+        return [event for number, event in self._newest.values() if number > cursor.newest]
 
     def log_tail(self, count: int) -> list[LogLine]:
         """The newest `count` log lines, oldest first."""
-        return list(self._logs)[-count:] if count else []
+        return self._logs.tail(count)
 
     def _wake(self) -> None:
         for wake in tuple(self._listeners):
             wake()
-
-    def _keep(self, lines: Sequence[LogLine]) -> None:
-        """Put log lines into the ring, older ones making room."""
-        self._logs.extend(lines)
-        self._log_chars += sum(len(line[-1]) for line in lines)
-        while len(self._logs) > LOG_LINES or self._log_chars > LOG_CHARS:
-            self._log_chars -= len(self._logs.popleft()[-1])
 
     def _abandon(self, event: Event, *, is_left: bool) -> None:
         """Take the steps off the line that `event` ends; `is_left`: they are a branch of the state, and become one here too."""
@@ -214,29 +299,30 @@ class Feed:
                 abandon(event.step)
 
     def _forget(self) -> None:
-        """Drop what the state has dropped: a late reader would take it for what is now."""
-        for topic, (_, event) in list(self._latest.items()):
+        """Drop what the state has dropped, and what it knows better: a late reader would take it for what is now."""
+        for topic, (number, event) in list(self._newest.items()):
             match event:
                 case Progress():
-                    is_known = self.state.progress is not None
+                    known: Event | None = self.state.progress
                 case Recent():
-                    is_known = self.state.recent is not None
+                    known = self.state.recent
                 case RankStatus():
-                    is_known = event.rank in self.state.ranks
+                    known = self.state.ranks.get(event.rank)
                 case _:
-                    is_known = True
-            if not is_known:
-                del self._latest[topic]
+                    continue
+            if known is None:
+                del self._newest[topic]
+            else:
+                self._newest[topic] = (number, known)
 
     def _blocks(self, branch: int, start: int) -> Iterator[Steps]:
         stop = len(self.history.line(branch)["step"])
         for first in range(start, stop, BLOCK_ROWS):
             yield self.history.block(branch, first, min(stop, first + BLOCK_ROWS))
 
-    def _log_lines_since(self, cursor: Cursor) -> tuple[list[LogLine], int]:
-        missing = self._log_count - cursor.log_lines
-        kept = min(missing, len(self._logs))
-        return self.log_tail(kept), missing - kept + self._left_out - cursor.left_out
+
+def _is_rewind(event: Event) -> TypeGuard[CommandStatus]:
+    return isinstance(event, CommandStatus) and (event.name, event.status) == ("rewind", "applied")
 
 
 def _topic(event: Event) -> str:

@@ -1,7 +1,7 @@
-"""The run folder: where each file of a run lies, who holds it, and how files are replaced safely.
+"""The run folder: where each file of a run lies, and who holds it.
 
     runs/<name>/
-      run.json  config.toml  webhook  journal.jsonl  metrics.jsonl  samples.jsonl  lock
+      run.json  config.toml  webhook  http-token  journal.jsonl  metrics.jsonl  samples.jsonl  lock  .reserve
       logs/hub.log  logs/rank-0.log ...
       checkpoints/step-00000500/{model.safetensors, optimizer.safetensors, state.json, manifest.json}
 
@@ -16,8 +16,8 @@ import itertools
 import json
 import os
 import re
-import secrets
 import socket
+import stat
 import tempfile
 import time
 from dataclasses import asdict, dataclass
@@ -25,11 +25,14 @@ from pathlib import Path
 
 from plt_tui.errors import RunInUse, StorageError, UsageError
 from plt_tui.protocol.commands import NAME_PATTERN
+from plt_tui.protocol.durable import make_folder, replace_file, sync_above
 
 MAX_SOCKET_PATH = 107
 """sun_path of unix(7) holds 108 bytes with the closing zero."""
 OWNER_FILE = ".owner"
 """In a folder of checkpoints outside the run folder: names the run that it belongs to, and is its lock."""
+RESERVE_BYTES = 64 << 10
+"""Room for the end of a run and its last steps, some 300: a disk that is full then must not hide how it ended."""
 LOCK_PATIENCE_S = 0.5
 """How long to retry for the lock: `is_live` of another process holds it for a moment."""
 
@@ -71,6 +74,11 @@ class RunFolder:
         return self.path / "webhook"
 
     @property
+    def http_token(self) -> Path:
+        """What clients of the HTTP server must know, while a hub serves with one; a secret, see `server.token`."""
+        return self.path / "http-token"
+
+    @property
     def journal(self) -> Path:
         """Every event that changes the run."""
         return self.path / "journal.jsonl"
@@ -105,9 +113,22 @@ class RunFolder:
         return self.path / "run.json"
 
     @property
+    def _reserve(self) -> Path:
+        return self.path / ".reserve"
+
+    @property
+    def configured_at(self) -> float | None:
+        """When the configuration was last written, Unix seconds; None where there is none, or none that we may look at."""
+        try:
+            status = self.config.stat()
+        except (OSError, ValueError):  # ValueError: a zero byte in the path
+            return None
+        return status.st_mtime if stat.S_ISREG(status.st_mode) else None
+
+    @property
     def exists(self) -> bool:
-        """True once a run was created here."""
-        return self.config.is_file()
+        """True once a run was created here; another user's whose folder is closed to us is none."""
+        return self.configured_at is not None
 
     def rank_log(self, rank: int) -> Path:
         """Everything that one rank printed."""
@@ -118,10 +139,22 @@ class RunFolder:
         try:
             self._forget_hub()
             for folder in (self.logs, self.checkpoints):
-                folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+                make_folder(folder, 0o700)
+            sync_above(self.path, 2)
             replace_file(self.config, config_toml.encode())
         except OSError as error:
             raise not_made(self.path, error) from None
+
+    def keep_reserve(self) -> None:
+        """Keep some room on the disk for the end of the record, if there is any. The caller holds the lock."""
+        with contextlib.suppress(OSError):
+            if not self._reserve.exists():
+                replace_file(self._reserve, os.urandom(RESERVE_BYTES))  # which no file system can make smaller
+
+    def free_reserve(self) -> None:
+        """Give that room to what is written next."""
+        with contextlib.suppress(OSError):
+            self._reserve.unlink(missing_ok=True)
 
     def write_info(self, info: RunInfo) -> None:
         """Replace `run.json`."""
@@ -145,16 +178,6 @@ class RunFolder:
             if len(os.fsencode(path)) <= MAX_SOCKET_PATH and _private_folder(path.parent):
                 return path
         raise StorageError(f"no private folder with a short path for the socket of {self.name}; set XDG_RUNTIME_DIR")
-
-    def fresh_meeting_file(self) -> Path:
-        """A name for the file through which ranks find each other; clears the earlier ones, under the same condition."""
-        self.clear_meetings()
-        return self.path / f".meeting-{secrets.token_hex(8)}"
-
-    def clear_meetings(self) -> None:
-        """Remove the files through which ranks met that were killed. Only for who holds the lock, while no rank is alive."""
-        for left in self.path.glob(".meeting-*"):
-            left.unlink(missing_ok=True)
 
     def lock(self) -> int:
         """Take the run for this process and return the lock's file descriptor; keep it open for as long as the run is held.
@@ -182,7 +205,8 @@ class RunFolder:
         """
         path, us = root / OWNER_FILE, str(self.path.resolve())
         try:
-            root.mkdir(parents=True, exist_ok=True, mode=0o700)
+            make_folder(root, 0o700)
+            sync_above(root, 1)
             descriptor = _locked(path, time.monotonic() + LOCK_PATIENCE_S)
             owner = _owner(path) or us
             os.pwrite(descriptor, os.fsencode(owner), 0)
@@ -275,29 +299,15 @@ def _remove_dead_socket(path: Path) -> None:
 
 
 def _private_folder(folder: Path) -> bool:
-    """True when `folder` is there (made if need be), ours, writable, and not a link laid by somebody else."""
+    """True when `folder` is there (made if need be), ours and nobody else's to enter, writable, and no link laid by others."""
     with contextlib.suppress(OSError):
         folder.mkdir(mode=0o700, exist_ok=True)
     try:
         status = folder.lstat()
     except OSError:
         return False
-    return folder.is_dir() and not folder.is_symlink() and status.st_uid == os.getuid() and os.access(folder, os.W_OK)
-
-
-def replace_file(path: Path, content: bytes) -> None:
-    """Write `content` beside `path`, sync it, and rename: a reader sees the old file or the new one. Raises: OSError."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise
+    is_ours = status.st_uid == os.getuid() and not status.st_mode & 0o077
+    return stat.S_ISDIR(status.st_mode) and is_ours and os.access(folder, os.W_OK)
 
 
 def boot_id() -> str:
@@ -321,7 +331,7 @@ def find_run(runs_dir: Path, name: str) -> RunFolder:
         folder = RunFolder(Path(name).resolve())
         if folder.exists:
             return folder
-        raise UsageError(f"{name} is not a run folder (it has no config.toml)")
+        raise UsageError(f"{name} is not a run folder (it has no config.toml that we may look at)")
     runs = list_runs(runs_dir)
     if NAME_PATTERN.fullmatch(name):
         matches = [run for run in runs if run.name == name] or [run for run in runs if run.name.startswith(name)]
@@ -334,22 +344,31 @@ def find_run(runs_dir: Path, name: str) -> RunFolder:
 
 
 def list_runs(runs_dir: Path) -> list[RunFolder]:
-    """All runs under `runs_dir`, the newest first (by the time its configuration was last written)."""
+    """All runs under `runs_dir`, the newest first (by the time its configuration was last written).
+
+    What is closed to us, or has gone since it was listed, hides no other. Raises: StorageError where nothing can be listed.
+    """
     try:
         folders = [RunFolder(path) for path in runs_dir.iterdir() if NAME_PATTERN.fullmatch(path.name)]
-    except OSError:
+    except FileNotFoundError:
         return []
-    found = [folder for folder in folders if folder.exists]
-    return sorted(found, key=lambda folder: folder.config.stat().st_mtime, reverse=True)
+    except OSError as error:
+        raise StorageError(f"{runs_dir} cannot be read: {error.strerror}; choose another folder of runs") from None
+    found = [(at, folder) for folder in folders if (at := folder.configured_at) is not None]
+    return [folder for _, folder in sorted(found, key=lambda pair: pair[0], reverse=True)]
 
 
 def fresh_folder(runs_dir: Path, stem: str, now: time.struct_time) -> RunFolder:
     """A new folder of our own: named after the stem and the date, with a number if that is taken. Raises: StorageError."""
     base = f"{_named_after(stem)}-{time.strftime('%m%d-%H%M', now)}"
+    try:
+        make_folder(runs_dir)
+    except OSError as error:
+        raise not_made(runs_dir / base, error) from None
     for number in itertools.count(1):
         folder = RunFolder(runs_dir / (base if number == 1 else f"{base}-{number}"))
         try:
-            folder.path.mkdir(parents=True, mode=0o700)
+            folder.path.mkdir(mode=0o700)
         except FileExistsError:
             continue
         except OSError as error:
@@ -365,23 +384,6 @@ def was_made_for(name: str, stem: str) -> bool:
 
 def _named_after(stem: str) -> str:
     return re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("-.")[:32] or "run"
-
-
-def chosen_step(resume: str) -> int | None:
-    """The step of the checkpoint folder that `resume` names; None for "auto" and "never".
-
-    Raises: UsageError when it is no whole checkpoint.
-    """
-    if resume in ("auto", "never"):
-        return None
-    try:
-        return int(json.loads((Path(resume) / "manifest.json").read_text())["step"])
-    except OSError:
-        raise UsageError(
-            f"--resume {resume}: no checkpoint there (no manifest.json); give auto, never or a step-... folder"
-        ) from None
-    except (ValueError, KeyError, TypeError):
-        raise UsageError(f"--resume {resume}: its manifest.json is no manifest; choose another checkpoint") from None
 
 
 def not_made(path: Path, error: OSError) -> StorageError:

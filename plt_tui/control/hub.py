@@ -4,7 +4,7 @@
     rank event      -> journal or metrics -> feed -> every view
 
 Imports neither torch nor textual. Everything runs in one event loop; other threads only post into it. Invariant: what a view
-was told is in the record first.
+was told is in the record first, or the alert "record" stands and says from which step on it is not.
 """
 
 from __future__ import annotations
@@ -12,25 +12,27 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import secrets
 import signal
 import time
 from collections.abc import Coroutine
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from plt_tui import __version__, failpoints
 from plt_tui.config.edits import edits_to
 from plt_tui.config.schema import RunConfig
-from plt_tui.control.admission import admitted, ends_at_once, way_back
+from plt_tui.control.admission import FINAL_STATES, admitted, chosen_rewind, ends_at_once, unanswered, way_back
 from plt_tui.control.attempt import Attempt
 from plt_tui.control.feed import Feed
 from plt_tui.control.folder import RunFolder, RunInfo, boot_id, host_name
 from plt_tui.control.logs import LogFollower
-from plt_tui.control.placement import Placement, placed
+from plt_tui.control.machine import MachineWatch
+from plt_tui.control.meeting import Meeting
+from plt_tui.control.options import HubOptions
+from plt_tui.control.placement import placed
 from plt_tui.control.plateau import PlateauWatch
 from plt_tui.control.record import Recorder, read_feed
-from plt_tui.control.restart import GiveUp, decide, where
-from plt_tui.control.space import space_alert
+from plt_tui.control.restart import GiveUp, decide, foreseen, where
+from plt_tui.control.state import RunState, apply
 from plt_tui.control.summary import newest_saved
 from plt_tui.errors import EXIT_SIGINT, EXIT_SIGTERM, STOP_EXIT_CODES, PltTuiError, StorageError
 from plt_tui.protocol.commands import Command, check, new_command, status_of
@@ -51,22 +53,6 @@ from plt_tui.protocol.events import (
 from plt_tui.protocol.rank import RankSpec
 from plt_tui.protocol.text import safe_line
 
-TRAINING_ENTRY = "plt_tui.training.worker:main"
-_FINAL_COMMAND_STATES = ("applied", "refused")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HubOptions:
-    """What the hub is told beside the run's configuration."""
-
-    placement: Placement
-    resume: str = "auto"
-    resume_step: int | None = None
-    """Step of the checkpoint that a person chose with `resume`; None for "auto" and "never"."""
-    plugins: tuple[str, ...] = ()
-    """Absolute paths of the files given as `--plugin`."""
-    entry: str = TRAINING_ENTRY
-
 
 class Hub:
     """One session of one run: `run` starts the ranks and returns the exit code when the session is over."""
@@ -77,12 +63,16 @@ class Hub:
         self._options = options
         self.feed: Feed = read_feed(folder)
         self._plateau = PlateauWatch(config.alerts)
-        self._recorder = Recorder(folder, self.feed.last_seq, self._record_failing)
+        self._machine = MachineWatch()
+        self._recorder = Recorder(folder, self.feed.last_seq, self._record_failing, step=lambda: self.feed.state.step)
+        self._meeting = Meeting(folder.path)
         self._attempt = self._new_attempt()
         self._pending: dict[str, Command] = {}
         self._known_ids = {event.id for event in self.feed.events if isinstance(event, CommandStatus)}
         self._failures: list[Failed] = []
         """Of this session, one per attempt, since the last checkpoint of a later step."""
+        self._rewind: CommandStatus | None = None
+        """To the older checkpoint that a person chose, until the ranks have loaded it: before that they may refuse it."""
         self._follows_own_line = False
         """Another start of the ranks goes on from the run's newest checkpoint, no longer from the one that was chosen."""
         self._paused = False
@@ -107,23 +97,25 @@ class Hub:
     async def run(self) -> int:
         """Train until the target, a stop or a failure that cannot be retried; returns the exit code of the run.
 
-        Raises: StorageError when nothing could be started, once the record says so.
+        Raises: StorageError when nothing could be started, RankFailed for what nobody foresaw, once the record says so.
         """
         problem: PltTuiError | None = None
         self._ended = asyncio.get_running_loop().create_future()
         self._spawn_task(self._logs.follow())
+        self._folder.keep_reserve()
         with contextlib.closing(self._recorder):
             try:
                 self._enter("starting")
                 self._settle_past()
                 self._start_ranks()
                 end = await self._ended
-            except PltTuiError as error:
-                problem, reason = error, safe_line(str(error))
-                end = End(phase="failed", step=self.feed.state.step, exit_code=error.exit_code, reason=reason)
+            except Exception as error:  # noqa: BLE001  (the border of the run: whatever ends it, the record says so)
+                problem = foreseen(error)
+                words = safe_line(str(problem))
+                end = End(phase="failed", step=self.feed.state.step, exit_code=problem.exit_code, reason=words)
             finally:
                 await self._attempt.kill()
-                self._folder.clear_meetings()
+                self._meeting.clear()
                 for task in self._tasks:
                     task.cancel()
                 self._logs.read(to_the_end=True)
@@ -140,7 +132,8 @@ class Hub:
         try:
             self._folder.write_info(self.info)
         except OSError as error:
-            self._record_failing(f"run.json cannot be written: {error.strerror}")
+            problem = f"run.json cannot be written: {error.strerror}"
+            self._record_failing("; ".join(filter(None, (problem, self._recorder.problem))))
 
     async def submit(self, command: Command) -> None:
         """Take a command from a view: it is in the journal before a rank hears of it.
@@ -151,7 +144,7 @@ class Hub:
         check(command)
         if command.id in self._known_ids:
             return
-        state, is_stopping = self.feed.state, self._stop_exit_code is not None
+        state, is_stopping = self._line, self._stop_exit_code is not None
         command = admitted(
             command, self._config, state, name=self._folder.name, is_training=self._attempt.is_training, is_stopping=is_stopping
         )
@@ -227,11 +220,10 @@ class Hub:
         self.feed.publish(self._recorder.record(stamped))
 
     def on_gauges(self, gauges: Gauges) -> None:
-        """The machine was read: show it, and warn before a checkpoint does not fit. Call in the event loop."""
+        """The machine was read: show it, and tell of little space and slow GPUs. Call in the event loop."""
         self.feed.publish(gauges)
-        warning = space_alert(self.feed.state, gauges.disk_free_bytes)
-        if warning is not None:
-            self.publish(warning)
+        for alert in self._machine.look(self.feed.state, gauges):
+            self.publish(alert)
 
     def on_event(self, event: Event) -> None:
         """A rank said something that is no end."""
@@ -240,6 +232,9 @@ class Hub:
                 self.publish(event)
                 self._enter("preparing", event.task)
             case Run():
+                if self._rewind is not None:
+                    self.publish(self._rewind)
+                    self._rewind = None
                 self.publish(event)
                 if self._stop_exit_code is None:
                     self._enter("paused" if self._paused else "running")
@@ -264,8 +259,8 @@ class Hub:
         verdict = decide(cause, self._failures, self._config.control.max_restarts)
         self._failures.append(cause)
         if self._stop_exit_code is not None and cause.exit_code != StorageError.exit_code:
-            saved = newest_saved(self.feed.state)
-            self._end("stopped", self._stop_exit_code, f"a rank failed while stopping: {cause.message}; {saved}")
+            words = f"a rank failed while stopping: {cause.message}; {newest_saved(self.feed.state)}"
+            self._end("stopped", self._stop_exit_code, words)
         elif self._is_hibernating:  # all is saved: a rank that stumbles on its way out has nothing left to do
             self._spawn_task(self._hibernate())
         elif isinstance(verdict, GiveUp):
@@ -310,39 +305,38 @@ class Hub:
     def _wake(self) -> None:
         """Start the ranks again, which find the resume that woke them."""
         self._enter("starting", "back from hibernation")
-        self._start_ranks()
+        self._spawn_task(self._restart(0.0))  # whose failure is the run's, not that of who asked
 
     async def _restart(self, after_s: float) -> None:
         await asyncio.sleep(after_s)
         self._start_ranks()
 
     def _settle_past(self) -> None:
-        """Write down what a hub that was killed could not, and that a person chose an older checkpoint to go on from."""
-        for lost in self.feed.state.commands:
-            if lost.status not in _FINAL_COMMAND_STATES:
-                self.publish(replace(lost, status="refused", reason="its hub died before it was confirmed", time=0.0))
-        step = self._options.resume_step
-        if step is None or step >= self.feed.state.step:
-            return
-        rewind = Command(id=secrets.token_hex(6), name="rewind", args={"step": step}, actor="run --resume")
-        applied = status_of(rewind, "applied", step, safe_line(self._options.resume))
-        self.publish(replace(applied, before=self.feed.state.step, after=step))
+        """Write down what a hub that was killed could not; see whether a person chose an older checkpoint to go on from."""
+        for refusal in unanswered(self.feed.state):
+            self.publish(refusal)
+        self._rewind = chosen_rewind(self.feed.state, self._options.resume_step, self._options.resume)
+
+    @property
+    def _line(self) -> RunState:
+        """What the ranks of a start go on from."""
+        return self.feed.state if self._rewind is None else apply(self.feed.state, self._rewind)
 
     def _new_attempt(self) -> Attempt:
         control = self._config.control
-        return Attempt(self._folder, self, control=control, step=lambda: self.feed.state.step, spawn=self._spawn_task)
+        return Attempt(self._folder, self, control=control, step=lambda: self._line.step, spawn=self._spawn_task)
 
     def _start_ranks(self) -> None:
-        state = self.feed.state
+        line = self._line
         told = RankSpec(
             entry=self._options.entry,
             run_dir=str(self._folder.path),
-            meeting_file=str(self._folder.fresh_meeting_file()),
+            meeting_file=str(self._meeting.fresh()),
             hub_pid=os.getpid(),
             resume="auto" if self._follows_own_line else self._options.resume,
-            edits=edits_to(state.edits),
-            known_step=state.known_step,
-            guard_acts=state.guard_acts,
+            edits=edits_to(line.edits),
+            known_step=line.known_step,
+            guard_acts=line.guard_acts,
             paused=self._paused,
             plugins=self._options.plugins,
         )
@@ -353,7 +347,7 @@ class Hub:
     def _rank_answered(self, status: CommandStatus) -> None:
         failpoints.reach("hub", status.status, status.name)
         self.publish(status)
-        if status.status in _FINAL_COMMAND_STATES:
+        if status.status in FINAL_STATES:
             self._pending.pop(status.id, None)
         self._is_hibernating |= (status.name, status.status) == ("hibernate", "applied")
         if (status.name, status.status) == ("rewind", "applied") and status.step < (self._options.resume_step or 0):
@@ -368,17 +362,14 @@ class Hub:
         grace_s = self._config.control.grace_s
         await asyncio.sleep(grace_s)
         exit_code = self._stop_exit_code if self._stop_exit_code is not None else EXIT_SIGTERM
-        self._end(
-            "stopped", exit_code, f"{reason}; not saved within {grace_s:g} s (control.grace_s); {newest_saved(self.feed.state)}"
-        )
+        why = f"{reason}; not saved within {grace_s:g} s (control.grace_s); {newest_saved(self.feed.state)}"
+        self._end("stopped", exit_code, why)
 
     def _end(self, phase: RunPhase, exit_code: int, reason: str, done: Done | None = None) -> None:
         if self._ended is None or self._ended.done():
             return
-        sha256 = done.weights_sha256 if done is not None else ""
-        step = done.step if done is not None else self.feed.state.step
-        words = safe_line(reason)
-        self._ended.set_result(End(phase=phase, step=step, exit_code=exit_code, weights_sha256=sha256, reason=words))
+        step, sha = (done.step, done.weights_sha256) if done is not None else (self.feed.state.step, "")
+        self._ended.set_result(End(phase=phase, step=step, exit_code=exit_code, weights_sha256=sha, reason=safe_line(reason)))
 
     def _enter(self, phase: RunPhase, reason: str = "") -> None:
         self.publish(Phase(phase=phase, reason=safe_line(reason), step=self.feed.state.step))

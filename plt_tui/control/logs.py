@@ -24,6 +24,8 @@ MAX_READ_BYTES = 64 * 1024
 """Most bytes of one file that are shown per look: 50 ms where every character is one to be made visible."""
 MAX_RECORDED_BYTES = 4 * 1024 * 1024
 """Most bytes of one file that are shown of a run that has ended."""
+MAX_COUNTED_BYTES = 256 * 1024 * 1024
+"""Most bytes of one file in which lines are counted that are not shown: a view waits for it."""
 MAX_LINES = 5000
 """Most lines of one file that are shown per look."""
 MAX_LINE_BYTES = 4 * MAX_LINE_CHARS
@@ -181,6 +183,20 @@ def recorded_lines(path: Path, source: str, count: int) -> list[LogLine]:
         moment = known or moment
         told.append(parse_line(line, source, moment))
     return told
+
+
+def lines_before(path: Path, shown: int) -> int:
+    """How many lines a log file has before its last `shown` ones, as far as MAX_COUNTED_BYTES from its end tell."""
+    num_lines, last = 0, b"\n"
+    try:
+        with path.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - MAX_COUNTED_BYTES))
+            while piece := file.read(MAX_RECORDED_BYTES):
+                num_lines, last = num_lines + piece.count(b"\n"), piece[-1:]
+    except OSError:
+        return 0
+    return max(0, num_lines + (last != b"\n") - shown)
 
 
 def _tail(path: Path, count: int, max_bytes: int) -> list[bytes]:

@@ -10,8 +10,7 @@ from __future__ import annotations
 import json
 import operator
 from array import array
-from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice, pairwise
 from typing import Any
@@ -25,7 +24,7 @@ CHUNK_LINES = 512
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rows:
-    """Steps that follow each other, their numbers growing, with nothing else between them."""
+    """Steps that follow each other, each greater than the one before, as their numbers in the record do without a gap."""
 
     seq: int
     """Number in the record of the first one."""
@@ -34,8 +33,8 @@ class Rows:
     last: Step
 
 
-def read_metrics(file: Iterator[bytes], others: Sequence[int]) -> Iterator[Event | Rows]:
-    """The steps and evaluations in the lines of `file`, oldest first; `others`: sorted numbers of events before which rows end.
+def read_metrics(file: Iterator[bytes]) -> Iterator[Event | Rows]:
+    """The steps and evaluations in the lines of `file`, oldest first.
 
     Raises: ValueError for a broken line that is not the last.
     """
@@ -43,13 +42,13 @@ def read_metrics(file: Iterator[bytes], others: Sequence[int]) -> Iterator[Event
     while lines:
         following = list(islice(file, CHUNK_LINES))
         try:
-            yield from _items(lines, others)
+            yield from _items(lines)
         except (KeyError, TypeError, ValueError, OverflowError):
             yield from map(decode, lines) if following else decode_lines(lines)
         lines = following
 
 
-def _items(lines: Sequence[bytes], others: Sequence[int]) -> list[Event | Rows]:
+def _items(lines: Sequence[bytes]) -> list[Event | Rows]:
     """What `lines` say. Raises: KeyError, TypeError, ValueError or OverflowError when that is not plain to see."""
     values = json.loads(b"[" + b",".join(lines) + b"]")
     seqs = [value["seq"] for value in values]
@@ -57,17 +56,17 @@ def _items(lines: Sequence[bytes], others: Sequence[int]) -> list[Event | Rows]:
         raise ValueError("more or less than one value in a line, or out of order")
     steps = [value for value in values if value["kind"] == Step.kind]
     events = [from_json(value) for value in values if value["kind"] != Step.kind]
-    between = others[bisect_left(others, seqs[0]) : bisect_left(others, seqs[-1])]
-    rows = _rows(steps, [*between, *(event.seq for event in events)]) if steps else []
-    return sorted([*rows, *events], key=lambda item: item.seq)
+    return sorted([*(_rows(steps) if steps else []), *events], key=lambda item: item.seq)
 
 
-def _rows(steps: Sequence[dict[str, Any]], others: Iterable[int]) -> list[Rows]:
-    """`steps` by column, cut where one of `others` comes between two of them and where a step does not grow."""
+def _rows(steps: Sequence[dict[str, Any]]) -> list[Rows]:
+    """`steps` by column, cut where something else was recorded between two of them and where a step does not grow."""
     columns = {name: array("d", [value[name] for value in steps]) for name in STEP_COLUMNS}
     seqs = [value["seq"] for value in steps]
-    repeats = (place for place, (before, step) in enumerate(pairwise(columns["step"]), start=1) if step <= before)
-    cuts = sorted({0, len(steps), *repeats, *(bisect_left(seqs, seq) for seq in others)})
+    rises = map(operator.sub, columns["step"][1:], columns["step"])
+    gaps = map(operator.sub, seqs[1:], seqs)
+    breaks = (place for place, (rise, gap) in enumerate(zip(rises, gaps, strict=True), start=1) if rise <= 0 or gap != 1)
+    cuts = [0, *breaks, len(steps)]
     return [
         Rows(
             seq=seqs[start],

@@ -54,11 +54,11 @@ class Overviews:
         self._known: dict[str, _Follower] = {}
 
     def look(self) -> Iterator[Overview]:
-        """The runs that changed since the last look, the newest first; `names` are told before the first of them is read."""
-        try:
-            folders = list_runs(self._runs_dir)
-        except OSError:  # one vanished while it was listed: the next look tells what is left
-            return
+        """The runs that changed since the last look, the newest first; `names` are told before the first of them is read.
+
+        Raises: StorageError where nothing can be listed; what is known stays.
+        """
+        folders = list_runs(self._runs_dir)
         self.names = tuple(folder.name for folder in folders)
         self._known = {folder.name: self._known.get(folder.name) or _Follower(folder) for folder in folders}
         for follower in tuple(self._known.values()):

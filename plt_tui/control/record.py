@@ -15,21 +15,22 @@ import io
 import logging
 import math
 import os
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import reduce
-from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
 
 from plt_tui.control.feed import Feed
 from plt_tui.control.folder import RunFolder
+from plt_tui.control.line_file import TAIL_BYTES, LineFile
 from plt_tui.control.metrics import Rows, read_metrics
 from plt_tui.control.state import RunState, apply
 from plt_tui.errors import StorageError
+from plt_tui.protocol.durable import sync_folder
 from plt_tui.protocol.events import (
     CaughtUp,
+    End,
     Eval,
     Event,
     Gauges,
@@ -42,100 +43,17 @@ from plt_tui.protocol.events import (
     Sample,
     Step,
     Steps,
+    Viewers,
 )
 from plt_tui.protocol.framing import decode_lines, encode
 
-TAIL_BYTES = 64 * 1024
-"""What is read at once of a file's end; for an overview all of the metrics that is read: some hundred steps."""
-
 MAX_WAITING_BYTES = 32 << 20
 """Most bytes of metrics, and of samples, that wait in memory for a disk: 100 000 steps. Then the oldest lines are lost."""
-MAX_CHUNK_LINES = 512
-"""Most waiting lines that are written at once."""
 
 _logger = logging.getLogger(__name__)
 
-_NOT_RECORDED = (Progress, RankStatus, Recent, Gauges, Logs, OpenLine, Steps, CaughtUp)
-
-
-class LineFile:
-    """A file of lines that is only appended to. What cannot be written waits, and is written before what comes after it."""
-
-    def __init__(self, path: Path, *, is_synced: bool = False, max_waiting_bytes: float = math.inf) -> None:
-        """is_synced: what was written is on disk; max_waiting_bytes: of more the oldest lines are lost. Raises: OSError."""
-        self.path = path
-        self.waiting: deque[bytes] = deque()
-        self.num_lost = 0
-        self._is_synced = is_synced
-        self._max_waiting_bytes = max_waiting_bytes
-        self._waiting_bytes = 0
-        self._file: BinaryIO = path.open("ab+", buffering=0)
-        os.fchmod(self._file.fileno(), 0o600)
-        end = self._file.seek(0, os.SEEK_END)
-        self._size = _end_of_last_line(self._file, end)
-        if self._size < end:  # the piece of a line that a killed writer left: the next line must not glue itself to it
-            self._file.truncate(self._size)
-        self._is_torn = False
-
-    def put(self, line: bytes) -> None:
-        """Let `line` wait behind those that wait already."""
-        self.waiting.append(line)
-        self._waiting_bytes += len(line)
-        while self._waiting_bytes > self._max_waiting_bytes:
-            self._waiting_bytes -= len(self.waiting.popleft())
-            self.num_lost += 1
-
-    def flush(self) -> None:
-        """Write what waits, a little at first: while the disk is full, trying costs one small write. Raises: OSError."""
-        count = 1
-        while self.waiting:
-            chunk = list(islice(self.waiting, count))
-            self.write(b"".join(chunk))
-            for line in chunk:
-                self.waiting.popleft()
-                self._waiting_bytes -= len(line)
-            count = min(2 * count, MAX_CHUNK_LINES)
-
-    def write(self, lines: bytes) -> None:
-        """Append whole lines. Raises: OSError, and the file has no piece of them, or loses it before the next write."""
-        if self._is_torn:
-            self._cut()
-        try:
-            rest = memoryview(lines)
-            while rest:
-                rest = rest[self._file.write(rest) :]  # a disk that is nearly full takes a part
-            if self._is_synced:
-                self.sync()
-        except OSError:
-            self._is_torn = True
-            with contextlib.suppress(OSError):
-                self._cut()
-            raise
-        self._size += len(lines)
-
-    def sync(self) -> None:
-        """Force what was written to disk. Raises: OSError."""
-        os.fsync(self._file.fileno())
-
-    def close(self) -> None:
-        """Close the file."""
-        self._file.close()
-
-    def _cut(self) -> None:
-        self._file.truncate(self._size)
-        self._is_torn = False
-
-
-def _end_of_last_line(file: BinaryIO, end: int) -> int:
-    """Size of the part of a file of `end` bytes that is whole lines."""
-    while end:
-        start = max(0, end - TAIL_BYTES)
-        file.seek(start)
-        newline = file.read(end - start).rfind(b"\n")
-        if newline >= 0:
-            return start + newline + 1
-        end = start
-    return 0
+NOT_RECORDED = (Progress, RankStatus, Recent, Gauges, Viewers, Logs, OpenLine, Steps, CaughtUp)
+"""What is only of the moment."""
 
 
 class Recorder:
@@ -144,10 +62,15 @@ class Recorder:
     A fact has happened and is recorded, late if need be (`record`). A wish is written down now or is refused (`record_now`).
     """
 
-    def __init__(self, folder: RunFolder, last_seq: int, on_error: Callable[[str], None]) -> None:
-        """on_error: told what is wrong with the record, once, and "" when all is well again. Raises: StorageError."""
+    def __init__(
+        self, folder: RunFolder, last_seq: int, on_error: Callable[[str], None], step: Callable[[], int] = int
+    ) -> None:
+        """on_error: told what is wrong, once, and "" when all is well again; step: where the run is. Raises: StorageError."""
         self._last_seq = last_seq
         self._on_error = on_error
+        self._step = step
+        self._recorded_step = 0
+        """Where the run was when the first line that waits could not be written."""
         self._folder = folder
         self._files = _opened(folder)
         self._journal, self._metrics, self._samples = self._files
@@ -163,10 +86,12 @@ class Recorder:
 
         What is only of the moment is not recorded and comes back as it was.
         """
-        if not isinstance(event, _NOT_RECORDED):
+        if not isinstance(event, NOT_RECORDED):
             event, line = self._numbered(event)
             self._file_of(event).put(line)
             self._last_seq = event.seq
+        if isinstance(event, End):
+            self._folder.free_reserve()
         self._write_out()
         return event
 
@@ -183,6 +108,11 @@ class Recorder:
         self._tell_success()
         return numbered
 
+    @property
+    def problem(self) -> str:
+        """All that is wrong with the record, in words; empty when nothing is."""
+        return "; ".join(filter(None, self._problems.values()))
+
     def unwritten(self) -> str:
         """How much of the record is in memory only, why, and what to do about it; empty when none is."""
         count = sum(len(file.waiting) for file in self._files)
@@ -191,16 +121,16 @@ class Recorder:
     def sync(self) -> None:
         """Force metrics and samples to disk, before a checkpoint counts as saved."""
         self._write_out()
-        problem = ""
         for file in (self._metrics, self._samples):
             try:
                 file.sync()
-            except OSError as error:
-                problem = f"{file.path.name} is not on disk: {_cause_and_remedy(error, self._folder)}"
-        self._tell("sync", problem)
+            except OSError as error:  # never taken back: the kernel may have dropped what the next sync would be asked for
+                lost = f"a power cut may take lines of {file.path.name} up to step {self._step()}"
+                self._tell(file.path.name, f"{lost}: {_cause_and_remedy(error, self._folder)}")
 
     def close(self) -> None:
         """Write what waits, sync and close all files; what still cannot be written is said in the log, and lost."""
+        self._folder.free_reserve()
         self.sync()
         if unwritten := self.unwritten():
             _logger.error("lost with this process: %s", unwritten)
@@ -243,17 +173,20 @@ class Recorder:
     def _tell_failure(self, error: OSError) -> None:
         """Say what is missing, again whenever that has doubled."""
         self._cause = _cause_and_remedy(error, self._folder)
+        self._recorded_step = self._recorded_step if self._num_told else self._step()
         num_lost = sum(file.num_lost for file in self._files)
         num_missing = num_lost + sum(len(file.waiting) for file in self._files)
         if num_missing >= 2 * self._num_told:
             self._num_told = num_missing
             lost = f"{_lines(num_lost)} lost, " if num_lost else ""
-            self._tell("write", lost + (self.unwritten() or f"nothing can be recorded: {self._cause}"))
+            at_risk = f"a kill of the hub loses what was told since step {self._recorded_step}, checkpoints and edits too"
+            waiting = self.unwritten() and f"{self.unwritten()}; {at_risk}"
+            self._tell("write", lost + (waiting or f"nothing can be recorded: {self._cause}"))
 
     def _tell(self, about: str, problem: str) -> None:
         if self._problems.get(about, "") != problem:
             self._problems[about] = problem
-            self._on_error("; ".join(filter(None, self._problems.values())))
+            self._on_error(self.problem)
 
 
 def _opened(folder: RunFolder) -> tuple[LineFile, LineFile, LineFile]:
@@ -263,6 +196,7 @@ def _opened(folder: RunFolder) -> tuple[LineFile, LineFile, LineFile]:
             journal = files.enter_context(contextlib.closing(LineFile(folder.journal, is_synced=True)))
             metrics = files.enter_context(contextlib.closing(LineFile(folder.metrics, max_waiting_bytes=MAX_WAITING_BYTES)))
             samples = files.enter_context(contextlib.closing(LineFile(folder.samples, max_waiting_bytes=MAX_WAITING_BYTES)))
+            sync_folder(folder.path)
         except OSError as error:
             raise StorageError(f"the record of the run cannot be opened: {_cause_and_remedy(error, folder)}") from None
         files.pop_all()
@@ -298,9 +232,8 @@ def read_feed(folder: RunFolder) -> Feed:
     """
     feed = Feed()
     size = _size(folder.metrics)
-    others = list(heapq.merge(_read(folder.journal), _read(folder.samples), key=_seq))
-    metrics = _read_metrics(folder.metrics, size, [event.seq for event in others])
-    for item in heapq.merge(others, metrics, key=_seq):
+    streams: list[Iterator[Event | Rows]] = [_read(folder.journal), _read(folder.samples), _read_metrics(folder.metrics, size)]
+    for item in heapq.merge(*streams, key=_seq):
         if isinstance(item, Event):
             feed.publish(item)
         else:
@@ -338,10 +271,10 @@ def crash_of(folder: RunFolder, state: RunState) -> Phase | None:
     return Phase(phase="failed", reason=reason, step=state.step)
 
 
-def _read_metrics(path: Path, size: int, others: Sequence[int]) -> Iterator[Event | Rows]:
-    """Like `_read` of the first `size` bytes, steps as rows that end before the numbers in `others`. Raises: StorageError."""
+def _read_metrics(path: Path, size: int) -> Iterator[Event | Rows]:
+    """Like `_read` of the first `size` bytes, steps as rows. Raises: StorageError."""
     with _readable(path) as file:
-        yield from read_metrics(_lines_within(file, size), others)
+        yield from read_metrics(_lines_within(file, size))
 
 
 def _lines_within(file: BinaryIO, size: float) -> Iterator[bytes]:

@@ -17,6 +17,7 @@ from plt_tui.config.load import to_toml
 from plt_tui.config.schema import RunConfig
 from plt_tui.control.attempt import Attempt
 from plt_tui.control.folder import RunFolder
+from plt_tui.control.meeting import Meeting
 from plt_tui.control.placement import Placement, placed
 from plt_tui.control.restart import where
 from plt_tui.errors import PltTuiError, RankFailed, StorageError, by_exit_code
@@ -53,9 +54,10 @@ async def compute(job: Job, folder: RunFolder, hear: Callable[[Event], bool]) ->
     Raises: what made a rank fail, under the error class of its exit code.
     """
     owner = _Owner()
+    meeting = Meeting(folder.path)
     attempt = Attempt(folder, owner, control=job.config.control, step=lambda: owner.step, spawn=owner.spawn)
     try:
-        attempt.start(_specs(job, folder))
+        attempt.start(_specs(job, folder, str(meeting.fresh())))
         while True:
             event = await owner.said.get()
             if isinstance(event, Failed):
@@ -66,6 +68,7 @@ async def compute(job: Job, folder: RunFolder, hear: Callable[[Event], bool]) ->
                 return None
     finally:
         await attempt.kill()
+        meeting.clear()
         for task in owner.tasks:
             task.cancel()
 
@@ -89,13 +92,13 @@ def _weights(folder: Path) -> str:
         return ""
 
 
-def _specs(job: Job, folder: RunFolder) -> list[RankSpec]:
+def _specs(job: Job, folder: RunFolder, meeting_file: str) -> list[RankSpec]:
     saving = job.config.checkpoint.model_copy(update={"dir": "", "every": job.save_every})
     folder.create(to_toml(job.config.model_copy(update={"checkpoint": saving})))
     told = RankSpec(
         entry=job.entry,
         run_dir=str(folder.path),
-        meeting_file=str(folder.fresh_meeting_file()),
+        meeting_file=meeting_file,
         hub_pid=os.getpid(),
         resume=job.resume,
         edits=edits_to(job.edits),

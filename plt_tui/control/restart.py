@@ -1,16 +1,22 @@
-"""What to do when ranks fail: which failure was the cause, and whether to start them again. Pure."""
+"""What to do when ranks fail, or the hub: what was the cause, and whether to start ranks again.
+
+Pure, but for a line in the log.
+"""
 
 from __future__ import annotations
 
+import logging
 import signal
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from plt_tui.errors import RankFailed
+from plt_tui.errors import PltTuiError, RankFailed
 from plt_tui.protocol.events import Failed
 
 FIRST_BACKOFF_S = 0.5
 LONGEST_BACKOFF_S = 30.0
+
+_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +57,14 @@ def root_cause(failures: Sequence[Failed]) -> Failed:
     killed = [failure for failure in failures if _is_cause(failure)]
     own = [failure for failure in failures if not failure.is_lost_peer]
     return min(killed or own or failures, key=lambda failure: failure.time)
+
+
+def foreseen(error: Exception) -> PltTuiError:
+    """The error that ended the run as its record tells it; of one that nobody foresaw the log has where it came from."""
+    if isinstance(error, PltTuiError):
+        return error
+    _logger.error("the hub failed", exc_info=error)
+    return RankFailed(f"the hub failed: {type(error).__name__}: {error}")
 
 
 def where(failure: Failed) -> str:

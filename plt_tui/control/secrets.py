@@ -7,7 +7,8 @@ Invariant: a file that cannot be read counts as none: training needs no webhook.
 
 from __future__ import annotations
 
-from plt_tui.control.folder import RunFolder, not_made, replace_file
+from plt_tui.control.folder import RunFolder, not_made
+from plt_tui.protocol.durable import replace_file
 
 MAX_BYTES = 8192
 

@@ -1,12 +1,17 @@
-"""Whether the next checkpoint fits on its disk, told before it is tried. Pure: reads no disk and sends nothing.
+"""Whether the next checkpoint fits on its disk, told before it is tried. Sends nothing.
+
+Reads the disk only to say what could be deleted, once there is something to be told.
 
 Invariant: the answer does not flap: once space is short, it is short until there is clearly enough of it.
 """
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from plt_tui.control.state import RunState
 from plt_tui.protocol.events import Alert
+from plt_tui.protocol.manifest import aside_words, size_words
 
 TOPIC = "disk"
 BYTES_PER_PARAM = 12
@@ -23,7 +28,15 @@ def space_alert(state: RunState, free_bytes: int | None) -> Alert | None:
     params = state.run.params if state.run is not None else 0
     was_short = TOPIC in state.alerts
     problem = shortage(free_bytes, last_bytes, params, was_short=was_short)
-    return Alert(topic=TOPIC, text=problem) if bool(problem) != was_short else None
+    if bool(problem) == was_short:
+        return None
+    return Alert(topic=TOPIC, text="; ".join(filter(None, [problem, aside_words(_root(state))])) if problem else "")
+
+
+def _root(state: RunState) -> Path:
+    """Where the run's checkpoints lie."""
+    run_dir = Path(state.run.dir if state.run is not None else "")
+    return (run_dir / state.checkpoints[-1].path).parent if state.checkpoints else run_dir / "checkpoints"
 
 
 def shortage(free_bytes: int | None, last_checkpoint_bytes: int, params: int, *, was_short: bool) -> str:
@@ -36,17 +49,8 @@ def shortage(free_bytes: int | None, last_checkpoint_bytes: int, params: int, *,
     if free_bytes is None or free_bytes >= needed * (CLEAR_MARGIN if was_short else MARGIN):
         return ""
     up_to = "" if last_checkpoint_bytes else "up to "
-    missing = _size(needed * CLEAR_MARGIN - free_bytes)
+    missing = size_words(needed * CLEAR_MARGIN - free_bytes)
     return (
-        f"the next checkpoint needs {up_to}{_size(needed)}, and {_size(free_bytes)} are free: "
+        f"the next checkpoint needs {up_to}{size_words(needed)}, and {size_words(free_bytes)} are free: "
         f"make {missing} more room on the disk of the checkpoints, or it may not be saved"
     )
-
-
-def _size(count: float) -> str:
-    """Bytes in the unit that leaves three digits: "512 B", "1.53 GiB"."""
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if count < 999.5:
-            return f"{count:.3g} {unit}"
-        count /= 1024
-    return f"{count:.3g} TiB"

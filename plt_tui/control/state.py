@@ -6,6 +6,7 @@ keep them beside this state. Invariant: folding the journal and the metrics of a
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -36,6 +37,7 @@ from plt_tui.protocol.events import (
     Spike,
     Step,
     Steps,
+    Viewers,
 )
 
 PACE_SMOOTHING = 0.9
@@ -43,6 +45,7 @@ PACE_SMOOTHING = 0.9
 MAX_COMMANDS = 500
 """Commands kept in the state; the journal keeps all."""
 MAX_SPIKES = 100
+MAX_EVALS = 500
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,8 +108,8 @@ class RunState:
     known_step: int = 0
     """Steps that were completed on this line, also by ranks that had to be restarted since."""
     last_step: Step | None = None
-    last_eval: Eval | None = None
-    best_eval: Eval | None = None
+    evals: tuple[Eval, ...] = ()
+    """Those of the line that the run is on, oldest first: the newest MAX_EVALS, of the older ones only the best."""
     last_sample: Sample | None = None
     progress: Progress | None = None
     ranks: dict[int, RankStatus] = field(default_factory=dict)
@@ -130,11 +133,25 @@ class RunState:
     restarts: int = 0
     alerts: dict[str, Alert] = field(default_factory=dict)
     gauges: Gauges | None = None
+    viewers: tuple[dict[str, Any], ...] = ()
+    """Who is connected, the one who came first first; entries as in `Viewers`. Empty in a record."""
     pace: Pace = Pace()
     started_at: float = 0.0
     """Unix seconds of the first event."""
+    session_at: float = 0.0
+    """Unix seconds at which this session's ranks were first ready: a restart after a failure begins no other one."""
     end: End | None = None
     """The last session's end; None while a session is live."""
+
+    @property
+    def last_eval(self) -> Eval | None:
+        """The newest evaluation of the line that the run is on."""
+        return self.evals[-1] if self.evals else None
+
+    @property
+    def best_eval(self) -> Eval | None:
+        """Its evaluation of the lowest loss; one that is NaN only where no other is a number."""
+        return functools.reduce(_better, self.evals) if self.evals else None
 
     @property
     def is_over(self) -> bool:
@@ -173,6 +190,8 @@ def apply(state: RunState, event: Event) -> RunState:
             return replace(state, ranks={**state.ranks, event.rank: event})
         case Gauges():
             return replace(state, gauges=event)
+        case Viewers():
+            return replace(state, viewers=tuple(event.viewers))
         case CommandStatus():
             return _after_command(state, event)
         case Phase():
@@ -188,7 +207,7 @@ def apply(state: RunState, event: Event) -> RunState:
         case Recent():
             return replace(state, recent=event)
         case Eval():
-            return replace(state, last_eval=event, best_eval=_better(state.best_eval, event))
+            return replace(state, evals=_with_eval(state.evals, event))
         case Sample():
             return replace(state, last_sample=event)
         case Checkpoint():
@@ -223,20 +242,25 @@ def _after_step(state: RunState, step: Step, pace: Pace) -> RunState:
     return replace(state, step=step.step, known_step=max(state.known_step, step.step), last_step=step, pace=pace)
 
 
-def _better(best: Eval | None, event: Eval) -> Eval:
+def _with_eval(evals: tuple[Eval, ...], event: Eval) -> tuple[Eval, ...]:
+    if len(evals) <= MAX_EVALS:
+        return (*evals, event)
+    older, oldest, *newer = evals
+    return (_better(older, oldest), *newer, event)
+
+
+def _better(best: Eval, event: Eval) -> Eval:
     """The one of lower loss; a loss that is NaN is never better than one that is a number."""
-    if best is None or math.isnan(best.loss) or event.loss < best.loss:
-        return event
-    return best
+    return event if math.isnan(best.loss) or event.loss < best.loss else best
 
 
 def _after_block(state: RunState, block: Steps) -> RunState:
     """Like applying every step of the block, but only its last two rows are looked at."""
-    last = {name: block.column(name)[-1] for name in block.columns}
+    last = {name: block.column(name, last=1)[0] for name in block.columns}
     whole = ("step", "tokens")
     step = Step(**{name: int(value) if name in whole else value for name, value in last.items()})  # type: ignore[arg-type]
     began_at = state.run.start_step if state.run is not None else 0
-    rows = zip(block.column("step")[-2:], block.column("step_ms")[-2:], strict=True)
+    rows = zip(block.column("step", last=2), block.column("step_ms", last=2), strict=True)
     return _after_step(state, step, state.pace.after_all([step_ms for number, step_ms in rows if number > began_at]))
 
 
@@ -254,6 +278,7 @@ def _after_phase(state: RunState, event: Phase) -> RunState:
         ranks={} if has_no_ranks else ranks,
         recent=None if has_no_ranks else state.recent,
         end=end,
+        session_at=0.0 if event.phase == "starting" else state.session_at,
     )
 
 
@@ -277,6 +302,7 @@ def _after_start(state: RunState, event: Run) -> RunState:
         end=None,
         recent=None,
         pace=Pace(),
+        session_at=state.session_at or event.time,
         **kept,
     )
 
@@ -355,6 +381,4 @@ def edit_of(status: CommandStatus) -> Edit | None:
 def _kept_until(state: RunState, step: int) -> dict[str, Any]:
     """What a line that goes on from `step` completed steps keeps of the measurements before it."""
     last_step = state.last_step if state.last_step is not None and state.last_step.step <= step else None
-    last = state.last_eval if state.last_eval is not None and state.last_eval.step <= step else None
-    best = state.best_eval if state.best_eval is not None and state.best_eval.step <= step else last
-    return {"last_step": last_step, "last_eval": last, "best_eval": best}
+    return {"last_step": last_step, "evals": tuple(known for known in state.evals if known.step <= step)}

@@ -46,6 +46,7 @@ def summary(state: RunState, name: str) -> dict[str, Any]:
         "checkpoints": len(state.checkpoints),
         "last_checkpoint": state.checkpoints[-1].path if state.checkpoints else "",
         "alerts": [{"topic": alert.topic, "level": alert.level, "text": alert.text} for alert in state.alerts.values()],
+        "viewers": [dict(viewer) for viewer in state.viewers],
         "weights_sha256": weights_sha256(state),
         "exit_code": end.exit_code if end else None,
     }

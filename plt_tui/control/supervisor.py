@@ -12,12 +12,17 @@ import multiprocessing.process
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Iterable, Sequence
-from multiprocessing import resource_tracker
 from multiprocessing.context import SpawnProcess
 from typing import Protocol
 
+import psutil
+
+from plt_tui.control.interpreter import safe_path
+from plt_tui.control.meeting import start_helper
+from plt_tui.errors import RankFailed
 from plt_tui.protocol.commands import Command
 from plt_tui.protocol.events import Event
 from plt_tui.protocol.link import HubEnd, Queues
@@ -66,9 +71,12 @@ class Supervisor:
         return [rank.process.pid or 0 for rank in self._ranks]
 
     def start(self, specs: Sequence[RankSpec]) -> None:
-        """Start one process per spec; call from the main thread, in the event loop, when none is running."""
+        """Start one process per spec; call from the main thread, in the event loop, when none is running.
+
+        Raises: StorageError, RankFailed where the system lets one not be started; `kill` ends those that were.
+        """
         loop = asyncio.get_running_loop()
-        _start_tracker()
+        start_helper()
         for spec in specs:
             self._ranks.append(self._start_one(spec, loop))
 
@@ -85,7 +93,7 @@ class Supervisor:
                 os.kill(process.pid or 0, number)
 
     async def kill(self) -> list[int]:
-        """End every rank with SIGKILL and wait until all are gone; their exits are not reported any more.
+        """End every rank, and what it has started, with SIGKILL and wait until all ranks are gone; exits are reported no more.
 
         A second call while one is under way waits for the same ranks: the end of a run can meet a recovery. Returns the process
         ids of those that are still there after KILL_PATIENCE_S; they are given up, and nothing waits for them any more.
@@ -93,10 +101,14 @@ class Supervisor:
         given_up = []
         async with self._killing:
             self._dying, self._ranks = self._dying + self._ranks, []
+            started = _started_by({rank.process.pid for rank in self._dying})
             for rank in self._dying:
                 if rank.watcher is not None:
                     rank.watcher.cancel()
                 rank.process.kill()
+            for process in started:
+                with contextlib.suppress(psutil.Error):
+                    process.kill()
             give_up_at = time.monotonic() + KILL_PATIENCE_S
             while self._dying:
                 rank = self._dying[0]
@@ -119,8 +131,17 @@ class Supervisor:
         number = spec.rank
 
         def heard(events: list[Event]) -> None:
+            taken_in = threading.Event()
+
+            def take_in() -> None:
+                try:
+                    self._listener.on_rank_events(number, events)
+                finally:
+                    taken_in.set()
+
             with contextlib.suppress(RuntimeError):  # the loop is closed: a rank that could not be ended has come back to life
-                loop.call_soon_threadsafe(self._listener.on_rank_events, number, events)
+                loop.call_soon_threadsafe(take_in)
+                taken_in.wait()  # a loop that hangs on a disk reads no further: the rank keeps what nobody has written down
 
         def emptied() -> None:
             with contextlib.suppress(RuntimeError):
@@ -131,7 +152,14 @@ class Supervisor:
         # A stop that arrives now must not end a child that does not ignore it yet: the mask is inherited, and lifted there.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
         try:
-            process.start()
+            with safe_path():
+                process.start()
+        except OSError as error:
+            queues.close()
+            raise RankFailed(
+                f"rank {number} cannot be started: {error.strerror or error}; make room for processes and memory on this "
+                "machine, or raise the limits on them (ulimit -u, ulimit -v)"
+            ) from error
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
         rank.link.open()
@@ -157,16 +185,15 @@ class Supervisor:
         self._listener.on_rank_exit(number, rank.process.exitcode or 0)
 
 
-def _start_tracker() -> None:
-    """The helper of `multiprocessing` ignores SIGINT and SIGTERM only, and other stops that reach the group would end it.
-
-    A mask is inherited, so it never hears of them.
-    """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
-    try:
-        resource_tracker.ensure_running()
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+def _started_by(pids: set[int | None]) -> list[psutil.Process]:
+    """The processes below those of `pids`: a rank that is killed ends nothing that it has started."""
+    found, above = [], set(pids)
+    for process in psutil.Process().children(recursive=True) if pids else []:  # each comes behind the one that started it
+        with contextlib.suppress(psutil.Error):
+            if process.ppid() in above:
+                above.add(process.pid)
+                found.append(process)
+    return found
 
 
 async def _ended(process: SpawnProcess, give_up_at: float) -> bool:

@@ -6,7 +6,7 @@ same model, prompt and seed give the same tokens (on one kind of device).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -36,10 +36,12 @@ def generate(
     top_k: int = 0,
     top_p: float = 1.0,
     stop_id: int | None = None,
+    on_token: Callable[[], object] = lambda: None,
 ) -> list[int]:
-    """All ids that `stream` gives, with dropout off meanwhile."""
+    """All ids that `stream` gives, with dropout off meanwhile; `on_token` is called after each."""
+    written: list[int] = []
     with eval_mode(model):
-        written = stream(
+        for token in stream(
             model,
             prompt_ids,
             tokens=tokens,
@@ -48,8 +50,10 @@ def generate(
             top_k=top_k,
             top_p=top_p,
             stop_id=stop_id,
-        )
-        return list(written)
+        ):
+            written.append(token)
+            on_token()
+    return written
 
 
 @torch.inference_mode()

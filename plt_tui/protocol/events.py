@@ -32,7 +32,7 @@ class Event:
     time: float = 0.0
     """Unix seconds: a label for people, no decision is taken on it."""
     seq: int = 0
-    """Place in the run's record, given by the hub, growing over all sessions; 0: not recorded."""
+    """Place in the run's record, given by the hub, growing over all sessions; 0: not recorded. A stream goes on behind it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,20 +128,18 @@ STEP_COLUMNS = ("time", "step", "loss", "lr", "grad_norm", "tokens", "tokens_per
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Steps(Event):
-    """Many steps at once, by column, from hub to view: `columns[name]` is base64 of little-endian float64."""
+    """Many steps at once, from hub to view; `columns[name]`: base64 of little-endian float64, `seq`: that of the last one."""
 
     kind: ClassVar[str] = "steps"
     count: int
     columns: dict[str, str]
     branch: int = 0
-    """0: the line that the run is on. n: the n-th branch that a rewind left, all of it in this one event or in some that follow
-    each other."""
+    """0: the line that the run is on; n: the n-th branch that a rewind left: whole, maybe in several events, without `seq`."""
 
-    def column(self, name: str) -> array[float]:
-        """Values of one of STEP_COLUMNS, length `count`."""
-        values = array("d")
-        values.frombytes(base64.b64decode(self.columns[name]))
-        return values
+    def column(self, name: str, last: int = 0) -> array[float]:
+        """Values of one of STEP_COLUMNS, length `count`; or the `last` ones of them, the others not unpacked."""
+        packed = self.columns[name][-4 * ((8 * last + 4) // 3) if last else 0 :]  # whole groups; the last is padded by 0 to 2
+        return array("d", base64.b64decode(packed)[-8 * last :])
 
     @staticmethod
     def from_columns(columns: Mapping[str, array[float]], start: int, stop: int) -> Steps:
@@ -318,7 +316,7 @@ class Done(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Logs(Event):
-    """Log lines, oldest first, already through the escape filter. `dropped`: lines lost before these by a slow reader."""
+    """Log lines, oldest first, already through the escape filter. `dropped`: lines before these that are not told."""
 
     kind: ClassVar[str] = "logs"
     lines: list[LogLine]
@@ -361,6 +359,15 @@ class Gauges(Event):
     """Cores' worth of time that the control group has used since the last reading; None while unknown."""
     cpu_throttled: float | None = None
     """Share of that time, 0 to 1, in which the kernel held the group back because it had used its quota."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Viewers(Event):
+    """Who follows the run; not recorded."""
+
+    kind: ClassVar[str] = "viewers"
+    viewers: list[dict[str, Any]]
+    """Of each, in the order in which they came: actor, door ("socket" or "http"), readonly, since (Unix seconds)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,8 @@ side closes its copies of the far ends, so the end of a process is the end of fi
 - rank gone -> the hub's reader sees the end of the event queue, also in the middle of a torn message.
 
 A rank never waits for its hub: a thread of the queue writes, the queue takes a fixed number of messages, and what a stopped hub
-leaves unread stays with the rank, within bounds (`Outbox`). Does not know what commands mean.
+leaves unread stays with the rank, within bounds (`Outbox`). The rank can ask for a `receipt`: of what the hub has not taken in,
+nobody may ever hear, because the hub may die first. Does not know what commands mean.
 """
 
 from __future__ import annotations
@@ -69,6 +70,12 @@ class Queues:
         # As in `concurrent.futures`: a command to a rank that has just died is lost in silence, without a traceback on stderr.
         queues.commands._ignore_epipe = True  # type: ignore[attr-defined]
         return queues
+
+    def close(self) -> None:
+        """Free both, where no process has come of them."""
+        for byte_queue in (self.commands, self.events):
+            for end in ("_reader", "_writer"):
+                _close_end(byte_queue, end)
 
 
 def _close_end(byte_queue: ByteQueue, end: str) -> None:
@@ -141,29 +148,33 @@ class Outbox:
         self._steps: deque[int] = deque()
         """Which of `_lines` are steps."""
         self._newest: dict[type[Event], int] = {}
-        self._num_said = 0
+        self.num_said = 0
+        """Events so far."""
+        self.num_taken = 0
+        """How many of them, the oldest ones, are no longer here."""
 
     def __len__(self) -> int:
         return len(self._lines)
 
     def add(self, event: Event) -> None:
         """Put `event` behind all others."""
-        self._num_said += 1
-        self._lines[self._num_said] = framing.encode(event)
+        self.num_said += 1
+        self._lines[self.num_said] = framing.encode(event)
         if isinstance(event, Step):
-            self._steps.append(self._num_said)
+            self._steps.append(self.num_said)
             if len(self._steps) > self._max_steps:
                 del self._lines[self._steps.popleft()]
                 self.num_dropped += 1
         elif isinstance(event, self._OF_THE_MOMENT):
             self._lines.pop(self._newest.get(type(event), 0), None)
-            self._newest[type(event)] = self._num_said
+            self._newest[type(event)] = self.num_said
 
     def take(self, count: int) -> list[bytes]:
         """The `count` oldest events as lines, or all there are; they are no longer kept."""
         taken = [self._lines.popitem(last=False) for _ in range(min(count, len(self._lines)))]
         while taken and self._steps and self._steps[0] <= taken[-1][0]:
             self._steps.popleft()
+        self.num_taken = taken[-1][0] if taken else self.num_taken
         return [line for _, line in taken]
 
 
@@ -177,6 +188,8 @@ class RankEnd:
     def __init__(self, queues: Queues) -> None:
         self._queues = queues
         self._outbox = Outbox()
+        self._on_their_way: deque[int] = deque(maxlen=QUEUE_MESSAGES + 2)
+        """Of each message in the queue, and of the last two that the hub has taken: how many events were said by its end."""
         self._num_told = 0
         """Dropped steps that the hub was told of."""
         self._sent_at = 0.0
@@ -199,6 +212,20 @@ class RankEnd:
             if not is_urgent or len(self._outbox) > MESSAGE_LINES or not self._hand_on():
                 self._has_late.set()
 
+    def receipt(self) -> Callable[[], bool]:
+        """A question that can be asked at any later time: whether the hub has taken in all that was said until now."""
+        num_said = self._outbox.num_said
+        return lambda: self._num_heard() >= num_said
+
+    def _num_heard(self) -> int:
+        """How many events, the oldest ones, the hub is done with: a message that it has taken last it may still be at."""
+        with self._sending:
+            try:
+                unread = self._queues.events.qsize()
+            except NotImplementedError:  # macOS has no way to ask
+                return self._outbox.num_taken
+            return self._on_their_way[-unread - 2] if len(self._on_their_way) > unread + 1 else 0
+
     def _send_late(self) -> None:
         """Say what was gathered when nothing else comes to take it along, and what the queue had no room for."""
         while self._has_late.wait():
@@ -220,6 +247,7 @@ class RankEnd:
             lines.append(framing.encode(_dropped(self._num_told)))
         if lines:
             self._queues.events.put_nowait(b"\n".join(lines))
+            self._on_their_way.append(self._outbox.num_taken)
             self._sent_at = time.monotonic()
         return True
 

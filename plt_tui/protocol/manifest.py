@@ -6,6 +6,7 @@ folder that verifies holds every byte that was saved, under the name that it was
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import re
@@ -14,13 +15,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from plt_tui.errors import StorageError
+from plt_tui.errors import StorageError, UsageError
 from plt_tui.protocol.text import safe_line
 
 FORMAT = 1
 MODEL, OPTIMIZER, STATE, MANIFEST = "model.safetensors", "optimizer.safetensors", "state.json", "manifest.json"
 CHUNK_BYTES = 1 << 24
 """Read, hashed and written at once."""
+
+ASIDE = ".aside-"
+"""Behind the name of a checkpoint that was renamed out of the way."""
 
 _FOLDER = re.compile(r"step-([0-9]{8,})")
 _OWN_SHA256 = "manifest_sha256"
@@ -75,6 +79,45 @@ def own_checkpoint(folder: Path, root: Path) -> Path | None:
     if step_of(folder) < 0 or folder.resolve().parent != root.resolve():
         return None
     return root / folder.name
+
+
+def chosen_step(resume: str) -> int | None:
+    """The step of the checkpoint folder that `resume` names; None for "auto" and "never".
+
+    Raises: UsageError when it is no whole checkpoint.
+    """
+    if resume in ("auto", "never"):
+        return None
+    try:
+        return int(json.loads((Path(resume) / MANIFEST).read_text())["step"])
+    except OSError:
+        raise UsageError(
+            f"--resume {resume}: no checkpoint there (no {MANIFEST}); give auto, never or a step-... folder"
+        ) from None
+    except (ValueError, KeyError, TypeError):
+        raise UsageError(f"--resume {resume}: its {MANIFEST} is no manifest; choose another checkpoint") from None
+
+
+def aside_words(root: Path) -> str:
+    """What the checkpoints take that were set aside under `root`, which nobody but a person deletes; empty for none."""
+    aside = list(root.glob(f"step-*{ASIDE}*"))
+    if not aside:
+        return ""
+    taken = 0
+    for path in (path for folder in aside for path in folder.glob("*")):
+        with contextlib.suppress(OSError):
+            taken += path.lstat().st_size
+    what = "1 set-aside checkpoint takes" if len(aside) == 1 else f"{len(aside)} set-aside checkpoints take"
+    return f"{what} {size_words(taken)} in {safe_line(str(root))} (*{ASIDE}*)"
+
+
+def size_words(count: float) -> str:
+    """Bytes in the unit that leaves three digits: "512 B", "1.53 GiB"."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if count < 999.5:
+            return f"{count:.3g} {unit}"
+        count /= 1024
+    return f"{count:.3g} TiB"
 
 
 def to_json(manifest: Manifest) -> bytes:

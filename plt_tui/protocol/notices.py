@@ -14,15 +14,16 @@ from typing import Literal
 from plt_tui.protocol.events import Alert, CheckpointFailed, End, Event, Phase, Spike
 from plt_tui.protocol.text import safe_line
 
-Kind = Literal["finish", "crash", "nan", "spike", "plateau", "disk"]
+Kind = Literal["finish", "crash", "nan", "spike", "plateau", "disk", "gpu"]
 """As `alerts.on` of the configuration names them."""
 Level = Literal["info", "warning", "error"]
 
 MAX_CHARS = 300
 GAP_S = 10.0
 """Least time between two notices of one kind."""
-_TOPICS: Mapping[str, Kind] = {"plateau": "plateau", "disk": "disk", "record": "disk"}
-"""Alerts that call a person, by topic: no better loss, little space, a record that cannot be written."""
+_TOPICS: Mapping[str, Kind] = {"plateau": "plateau", "disk": "disk", "record": "disk", "gpu": "gpu"}
+"""Alerts that call a person, by topic: no better loss, little space, a record that cannot be written, a GPU that is held back.
+One of level "info" calls nobody."""
 _ACTS = {"warn": "", "skip": "; update left out", "lower": "; rate lowered", "rewind": "; rewound", "stop": "; run stopped"}
 
 
@@ -56,7 +57,7 @@ def notice_of(event: Event) -> Notice | None:
             return _of_spike(event)
         case CheckpointFailed():
             return _notice("disk", "error", f"step {event.step} not saved: {event.reason}", event)
-        case Alert() if event.text and event.topic in _TOPICS:
+        case Alert() if event.text and event.level != "info" and event.topic in _TOPICS:
             return _notice(_TOPICS[event.topic], event.level, event.text, event)
         case _:
             return None

@@ -27,6 +27,9 @@ STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR2)
 STACKS_SIGNAL = signal.SIGUSR1
 """Makes a rank write the stacks of all its threads to its log, also while the main thread hangs in native code."""
 
+SAFE_PATH, OURS = "PYTHONSAFEPATH", "plt-tui"
+"""From Python 3.11 on any value keeps the working folder out of `sys.path`; this one is the hub's, for a rank's birth."""
+
 MAX_LOG_BYTES = 256 << 20
 """Size at which a rank's log is put aside: one that prints 10 MB/s must not take the disk that checkpoints need."""
 ASIDE_SUFFIX = ".1"
@@ -41,7 +44,7 @@ class RankSpec:
     """Where the rank's code is: "package.module:function", called with (spec, link)."""
     run_dir: str
     meeting_file: str
-    """Where the ranks of this attempt find each other; it does not exist yet, and no other attempt ever uses its name."""
+    """Where the ranks of this attempt find each other: an empty file, and no other attempt ever uses its name."""
     hub_pid: int
     rank: int = 0
     world_size: int = 1
@@ -67,6 +70,8 @@ class RankSpec:
 def rank_process(spec: RankSpec, queues: Queues) -> None:
     """Body of a rank's process. Called by multiprocessing in the new process only."""
     _die_with_parent(spec.hub_pid)
+    if os.environ.get(SAFE_PATH) == OURS:
+        del os.environ[SAFE_PATH]  # what the user's code starts is no business of ours
     for number in STOP_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)

@@ -1,7 +1,7 @@
 """What every door of the hub has in common: what it needs of the hub, what it accepts from a client, and who is let in.
 
 Opens no socket. Invariants: a value that came through `parse` can be written back as UTF-8 JSON, so nothing a client sends can
-break the journal or another client's stream; a door never has more than 2 x MAX_CLIENTS connections.
+break the journal or another client's stream; a door never has more than twice as many connections as places.
 """
 
 from __future__ import annotations
@@ -16,9 +16,8 @@ from plt_tui.control.feed import Feed
 from plt_tui.errors import UsageError
 from plt_tui.protocol.commands import Command
 
-MAX_CLIENTS = 64
-"""Places at one door. As many more may wait to be told that it is full; who comes after them is cut off without a word."""
-FULL = f"{MAX_CLIENTS} clients are connected, and there is no room for more: close one"
+SOCKET_PLACES, HTTP_PLACES = 64, 128
+"""Places at each door. As many more may wait to be told that it is full; who comes after them is cut off without a word."""
 SILENT_S = 1.0
 """A client that has asked for nothing in this time may lose its place to the next one."""
 STALL_S = 60.0
@@ -44,15 +43,17 @@ class Hub(Protocol):
 
 
 class Pace:
-    """How fast one client is served."""
+    """How fast a client is served, or all of them. `every_s`, `ahead_s`: left out, PACE_S and BURST_S."""
 
-    def __init__(self) -> None:
+    def __init__(self, every_s: float | None = None, ahead_s: float | None = None) -> None:
+        self._every_s = PACE_S if every_s is None else every_s
+        self._ahead_s = BURST_S if ahead_s is None else ahead_s
         self._due_s = 0.0
 
     def wait_s(self, now: float) -> float:
         """Seconds to rest before the next thing is taken, one having been taken just now."""
-        self._due_s = max(self._due_s, now) + PACE_S
-        return max(0.0, self._due_s - now - BURST_S)
+        self._due_s = max(self._due_s, now) + self._every_s
+        return max(0.0, self._due_s - now - self._ahead_s)
 
 
 class Guest(Protocol):
@@ -69,22 +70,25 @@ class Guest(Protocol):
 
 
 class Places:
-    """Who is at a door, and who of them has a place."""
+    """Who is at a door, and who of them has a place. `limit`: how many places there are."""
 
-    def __init__(self) -> None:
+    def __init__(self, limit: int = SOCKET_PLACES) -> None:
+        self.full = f"{limit} clients are connected, and there is no room for more: close one"
+        """What those are told who get no place."""
+        self._limit = limit
         self._inside: set[Guest] = set()
         self._waiting: set[Guest] = set()
         """Those who are told that there is no room."""
 
     def take(self, guest: Guest, now: float) -> bool:
         """True when `guest` has a place from now on; it may be that of the one who has tried the door's patience longest."""
-        if len(self._inside) >= MAX_CLIENTS:
+        if len(self._inside) >= self._limit:
             late = min(self._inside, key=lambda inside: inside.patience_ends)
             if late.patience_ends <= now:
                 self._inside.remove(late)
                 late.drop()
-        group = self._inside if len(self._inside) < MAX_CLIENTS else self._waiting
-        if len(group) >= MAX_CLIENTS:
+        group = self._inside if len(self._inside) < self._limit else self._waiting
+        if len(group) >= self._limit:
             guest.drop()
         else:
             group.add(guest)
@@ -108,7 +112,7 @@ def parse(message: bytes) -> dict[str, Any]:
     back: non-finite numbers (NaN, 1e999) and lone surrogates.
     """
     try:
-        value = json.loads(message, object_pairs_hook=_object)
+        value = json.loads(message.decode(), object_pairs_hook=_object)  # of bytes it would take UTF-16 too
         json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
     except (ValueError, RecursionError) as error:
         raise UsageError(f"not a JSON message: {error}") from None

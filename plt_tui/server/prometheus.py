@@ -124,10 +124,10 @@ def _machine(state: RunState) -> Iterator[Gauge]:
     if machine is None:
         return
     cores = [({"core": str(core)}, percent / 100) for core, percent in enumerate(machine.cores)]
-    yield "cpu_utilisation_ratio", "Use of each CPU core, 0 to 1.", cores
+    yield "cpu_utilization_ratio", "Use of each CPU core, 0 to 1.", cores
     yield _one("memory_used_bytes", "Memory in use on the machine.", machine.memory_used_bytes)
     yield _one("memory_total_bytes", "Memory of the machine.", machine.memory_total_bytes)
-    yield "gpu_utilisation_ratio", "Use of each GPU, 0 to 1.", _gpus(machine.gpus, "utilisation", 100)
+    yield "gpu_utilization_ratio", "Use of each GPU, 0 to 1.", _gpus(machine.gpus, "utilisation", 100)
     yield "gpu_memory_used_bytes", "Memory in use on each GPU.", _gpus(machine.gpus, "memory_used_bytes")
     yield "gpu_memory_total_bytes", "Memory of each GPU.", _gpus(machine.gpus, "memory_total_bytes")
     yield "gpu_temperature_celsius", "Temperature of each GPU.", _gpus(machine.gpus, "temperature_c")

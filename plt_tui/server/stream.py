@@ -1,202 +1,162 @@
-"""One client's way through the feed: what comes next, in which order, and how often.
+"""One reader's way through the feed: what comes next, in which order, and as which bytes.
 
-Does no I/O, so the Unix socket and the WebSocket send the same frames. A client costs a few positions in the feed and at most
-BATCH_ROWS encoded steps, however slow it reads and however long the run is. Invariant: a step goes out before everything that
-happened after it, the end of the run included; the steps of a branch go out right before the rewind that left it.
+Does no I/O and waits for nothing, so every door sends the same. A reader costs a few positions in the feed and a batch of at
+most BATCH_ROWS steps, however slow it is and however long the run. Invariant: steps and events go out in the order of their
+numbers in the record, and log lines before what was recorded after them, so whoever was given number N was given all that came
+before it, and can go on behind it; the steps of a branch go out right before the rewind that left it.
 """
 
 from __future__ import annotations
 
-import asyncio
-import math
-from bisect import bisect_right
-from collections import Counter, deque
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
 from plt_tui.control.feed import Cursor, Feed
-from plt_tui.protocol.events import (
-    CaughtUp,
-    Checkpoint,
-    CheckpointFailed,
-    CommandStatus,
-    Done,
-    End,
-    Eval,
-    Event,
-    Failed,
-    Logs,
-    Phase,
-    Plan,
-    Run,
-    Sample,
-    Spike,
-)
+from plt_tui.protocol.events import CommandStatus, Event, Logs
+from plt_tui.protocol.framing import encode
 
-BATCH_ROWS = 10_000
-"""Most steps in one batch, about 1 MB of JSON: what a client that reads slowly can hold in memory."""
+BATCH_ROWS = 2_500
+"""Most steps in one batch, about 250 kB of JSON: what a client that reads slowly can hold in memory."""
+BATCH_EVENTS = 1_000
+"""Most events in one batch."""
 MAX_LOG_LINES = 1_000
 """Most log lines in one event: a few megabytes of JSON at worst, where all that the feed holds could be a hundred."""
-FRAME_S = 0.2
-"""Least time between two frames that hold nothing but measurements; every frame costs the ranks a little of their cores."""
+PIECE_BYTES = 64 * 1024
+"""Encoded events are joined until they are this long: to send costs more than to join."""
 
-
-def steps_before(event: Event) -> float:
-    """Number of the last step that came before `event`; -1 when it cannot be known, infinity for the end."""
-    match event:
-        case Run():
-            return event.start_step
-        case Plan() | CommandStatus(name="set" | "undo"):  # these carry the first step that is computed with what is new
-            return event.step - 1
-        case Phase() | Eval() | Sample() | Checkpoint() | CheckpointFailed() | CommandStatus() | Spike() | Failed() | Done():
-            return event.step
-        case End():
-            return math.inf
-        case _:
-            return -1
+Wrap = Callable[[bytes], bytes]
+"""What one kind of wire makes of an encoded event."""
 
 
 class Reader:
     """A place in the feed. Rows are cut from the history here, not by `Feed.read`, to bound a batch and to put it in order."""
 
-    def __init__(self, feed: Feed) -> None:
+    def __init__(self, feed: Feed, after: int = 0) -> None:
+        """after: number of the last thing that is known already; 0: nothing is. Raises: UsageError as `Feed.after`."""
         self._feed = feed
-        self._cursor = Cursor()
-        self._given: Counter[int] = Counter()
-        """Rows given of each branch; 0: of the line that the run is on."""
-        self._room = BATCH_ROWS
-        """Rows that fit in the batch that is being put together."""
-        self._generation = feed.history.generation
-        self._waiting: deque[Event] = deque()
-
-    @property
-    def is_behind(self) -> bool:
-        """True while the last `read` left something that it could have given."""
-        return bool(self._waiting) or self._given[0] < len(self._feed.history)
+        self.cursor = feed.after(after)
+        self.is_behind = True
+        """False when the last `read` left nothing that it could have given."""
 
     def read(self) -> list[Event]:
         """What comes next, at most BATCH_ROWS steps of it; empty when nothing is new.
 
-        After a resume or rewind has cut the history, the rows behind the cut come, as they are now.
+        After a resume or rewind has cut the history, the rows behind the cut come, as they are now. What is newest-only comes
+        behind the last event: it is about now, and events before it could take it back.
         """
-        history = self._feed.history
-        self._given[0] = history.unchanged(self._given[0], self._generation)
-        self._generation = history.generation
-        everything_but_rows = replace(
-            self._cursor, rows=len(history), generation=history.generation, branches=len(history.branches)
-        )
-        news, self._cursor = self._feed.read(everything_but_rows)
-        self._waiting.extend(piece for event in news for piece in _pieces(event))
-        return self._in_order()
-
-    def _in_order(self) -> list[Event]:
-        """Waiting events, each behind the rows that it follows; one whose rows do not fit in the batch goes on waiting."""
-        history, out = self._feed.history, list[Event]()
-        self._room = BATCH_ROWS
-        for limit in self._limits():
-            event = self._waiting[0]
-            rows = bisect_right(history.columns["step"], min(limit, steps_before(event)))
-            branch = self._left_by(event)
-            if not self._take(0, rows, out) or (branch and not self._take(branch, len(history.line(branch)["step"]), out)):
-                return out
-            out.append(self._waiting.popleft())
-        self._take(0, len(history), out)
+        feed, at, out, num_given = self._feed, self.cursor, list[Event](), 0
+        for logs in feed.logs_since(at):
+            out.extend(_pieces(logs))
+        steps = _Steps(feed, at, out)
+        for event in feed.events[at.events : at.events + BATCH_EVENTS]:
+            if not steps.lead_to(event):
+                break
+            out.append(event)
+            num_given += 1
+        tip = feed.tip()
+        if at.events + num_given == tip.events:
+            steps.take_line(len(feed.history))
+            out.extend(feed.newest_since(at))
+            self.cursor = replace(tip, rows=steps.rows)
+        else:
+            self.cursor = replace(
+                tip,
+                events=at.events + num_given,
+                rows=steps.rows,
+                branches=steps.branches,
+                branch_rows=steps.branch_rows,
+                newest=at.newest,
+            )
+        self.is_behind = self.cursor != tip
         return out
 
-    def _limits(self) -> list[float]:
-        """For each waiting event the last step that may precede it: a resume or rewind behind it computed later ones again."""
-        limits, limit = list[float](), math.inf
-        for event in reversed(self._waiting):
-            match event:
-                case Run(start_step=step) | CommandStatus(name="rewind", status="applied", step=step):
-                    limit = min(limit, step)
-            limits.append(limit)
-        return limits[::-1]
+    def join(self, other: Reader) -> None:
+        """Be where `other` is."""
+        self.cursor, self.is_behind = other.cursor, other.is_behind
 
-    def _left_by(self, event: Event) -> int:
-        """Number of the branch that `event` left; 0: none."""
-        match event:
-            case CommandStatus(name="rewind", status="applied"):
-                return next((left.number for left in self._feed.state.branches if left.id == event.id), 0)
-            case _:
-                return 0
 
-    def _take(self, branch: int, stop: int, out: list[Event]) -> bool:
-        """Add the rows of a branch up to `stop` to `out` while there is room; True when all of them have been given."""
-        start = self._given[branch]
+class _Steps:
+    """The steps that go into one batch, each behind what was recorded before it."""
+
+    def __init__(self, feed: Feed, at: Cursor, out: list[Event]) -> None:
+        self._feed = feed
+        self._out = out
+        self._room = BATCH_ROWS
+        """Rows that still fit in the batch."""
+        self.rows = feed.history.unchanged(at.rows, at.generation)
+        """Rows given of the line that the run is on."""
+        self.branches, self.branch_rows = at.branches, at.branch_rows
+
+    def lead_to(self, event: Event) -> bool:
+        """Give the rows that come before `event`, and the branch that it has left; True when all of them have been given."""
+        history = self._feed.history
+        if event.seq and not self.take_line(history.numbers.before(event.seq)):
+            return False
+        match event, self._feed.state.branches[self.branches : self.branches + 1]:
+            case CommandStatus(name="rewind", status="applied"), (left,) if left.id == event.id:
+                stop = len(history.line(left.number)["step"])
+                self.branch_rows = self._take(left.number, self.branch_rows, stop)
+                if self.branch_rows < stop:
+                    return False
+                self.branches, self.branch_rows = left.number, 0
+        return True
+
+    def take_line(self, stop: int) -> bool:
+        """Give the rows of the line up to `stop`; True when all of them have been given."""
+        self.rows = self._take(0, self.rows, stop)
+        return self.rows >= stop
+
+    def _take(self, branch: int, start: int, stop: int) -> int:
+        """Give the rows of a branch from `start` up to `stop` while there is room. Returns where the next one stands."""
         end = min(stop, start + self._room)
         if start < end:
-            out.append(self._feed.history.block(branch, start, end))
-            self._given[branch], self._room = end, self._room - (end - start)
-        return self._given[branch] >= stop
+            self._out.append(self._feed.history.block(branch, start, end))
+            self._room -= end - start
+        return max(start, end)
 
 
-def _pieces(event: Event) -> Iterable[Event]:
-    """`event`, or for many log lines several that say the same."""
-    if not isinstance(event, Logs) or len(event.lines) <= MAX_LOG_LINES:
-        return [event]
-    starts = range(0, len(event.lines), MAX_LOG_LINES)
+def _pieces(logs: Logs) -> Iterable[Logs]:
+    """`logs`, or for many log lines several that say the same."""
+    if len(logs.lines) <= MAX_LOG_LINES:
+        return [logs]
+    starts = range(0, len(logs.lines), MAX_LOG_LINES)
     return [
-        replace(event, lines=event.lines[start : start + MAX_LOG_LINES], dropped=0 if start else event.dropped)
-        for start in starts
+        replace(logs, lines=logs.lines[start : start + MAX_LOG_LINES], dropped=0 if start else logs.dropped) for start in starts
     ]
 
 
-class Follower:
-    """A reader that waits: history, CaughtUp, then live frames. `close` it, or the feed goes on waking it."""
+class Batch:
+    """Events on their way to clients. `is_shared`: several send it, so what was encoded is kept for the others."""
 
-    def __init__(self, feed: Feed) -> None:
-        self._feed = feed
-        self._reader = Reader(feed)
-        self._known_events = 0
-        self._news = asyncio.Event()
-        self._at_once = asyncio.Event()
-        self._last_frame_s = -math.inf
-        self._finishing = False
-        self._unlisten = feed.listen(self._wake)
+    def __init__(self, events: list[Event], *, is_shared: bool = False) -> None:
+        self.events = events
+        self._is_shared = is_shared
+        self._encoded: list[bytes] = []
+        self._joined: dict[Wrap, list[bytes]] = {}
 
-    def finish(self) -> None:
-        """End `frames` once everything said so far has been given."""
-        self._finishing = True
-        self._news.set()
-        self._at_once.set()
+    def pieces(self, wrap: Wrap) -> Iterable[bytes]:
+        """All events as bytes, each in `wrap`, in pieces that hold whole events and are no longer than they must be."""
+        if not self._is_shared:
+            return _joined(map(encode, self.events), wrap)
+        if len(self._encoded) < len(self.events):
+            self._encoded = [encode(event) for event in self.events]
+        if wrap not in self._joined:
+            self._joined[wrap] = list(_joined(self._encoded, wrap))
+        return self._joined[wrap]
 
-    def close(self) -> None:
-        """Stop listening to the feed."""
-        self._unlisten()
 
-    async def frames(self) -> AsyncIterator[list[Event]]:
-        """Batches of events; ends after `finish`."""
-        caught_up = False
-        while True:
-            batch = self._reader.read()
-            is_behind = self._reader.is_behind
-            if not caught_up and not is_behind:
-                caught_up = True
-                batch.append(CaughtUp())
-            if batch:
-                yield batch
-            if is_behind or (batch and self._finishing):
-                continue
-            if self._finishing:
-                return
-            await self._next_frame()
+def as_line(event: bytes) -> bytes:
+    """An encoded event as a line: the hub's socket speaks lines."""
+    return event + b"\n"
 
-    def _wake(self) -> None:
-        self._news.set()
-        if len(self._feed.events) > self._known_events:
-            self._at_once.set()
 
-    async def _next_frame(self) -> None:
-        """Wait for news: measurements until the frame is due, anything else not at all."""
-        await self._news.wait()
-        loop = asyncio.get_running_loop()
-        timer = loop.call_at(max(loop.time(), self._last_frame_s + FRAME_S), self._at_once.set)
-        try:
-            await self._at_once.wait()
-        finally:
-            timer.cancel()
-        self._news.clear()
-        self._at_once.clear()
-        self._known_events = len(self._feed.events)
-        self._last_frame_s = loop.time()
+def _joined(encoded: Iterable[bytes], wrap: Wrap) -> Iterator[bytes]:
+    parts, num_bytes = list[bytes](), 0
+    for event in encoded:
+        parts.append(wrap(event))
+        num_bytes += len(parts[-1])
+        if num_bytes >= PIECE_BYTES:
+            yield b"".join(parts)
+            parts, num_bytes = [], 0
+    if parts:
+        yield b"".join(parts)

@@ -1,9 +1,10 @@
-"""The hub's Unix socket: the one door that takes commands.
+"""The hub's Unix socket: the door for views, and for commands.
 
 Newline-delimited JSON. The client's first line is {"op":"hello","actor":"tui ana@box","readonly":false,"version":1}, each later
-one {"op":"command","command":{"id","name","args"}}. The hub's lines are events: history, CaughtUp, then what is live. Only the
-same user (or root) gets in. A client that does not read, such as a view in a stopped terminal or a console whose reader waits,
-is kept as long as its place is not needed. Invariant: whatever one client sends or does not read, no other client notices.
+one {"op":"command","command":{"id","name","args"}}. The hub's lines are events: history, CaughtUp, then what is live. With
+"after" in its hello, the number of the last recorded thing that it knows, a client gets of history what came behind that. Only
+the same user (or root) gets in. A client that does not read, such as a view in a stopped terminal or a console whose reader
+waits, is kept while its place is not needed. Invariant: whatever one client sends or does not read, no other client notices.
 """
 
 from __future__ import annotations
@@ -17,17 +18,31 @@ import struct
 import sys
 import time
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from plt_tui.errors import PltTuiError, StorageError, UsageError
 from plt_tui.protocol.commands import Command, from_json, status_of
-from plt_tui.protocol.events import Alert, Event
+from plt_tui.protocol.events import Alert
 from plt_tui.protocol.framing import encode
 from plt_tui.protocol.hello import MAX_MESSAGE_BYTES, PROTOCOL_VERSION
 from plt_tui.protocol.text import safe_line
-from plt_tui.server.door import FULL, GOODBYE_S, PACE_S, SILENT_S, STALL_S, Hub, Pace, Places, dropped_after, first_of, parse
-from plt_tui.server.stream import Follower
+from plt_tui.server.audience import Audience, Follower
+from plt_tui.server.door import (
+    GOODBYE_S,
+    PACE_S,
+    SILENT_S,
+    SOCKET_PLACES,
+    STALL_S,
+    Hub,
+    Pace,
+    Places,
+    dropped_after,
+    first_of,
+    parse,
+)
+from plt_tui.server.stream import as_line
 
 HELLO_S = 10.0
 """A client that has not said hello by then is dropped."""
@@ -38,16 +53,17 @@ WRITE_BYTES = 64 * 1024
 _log = logging.getLogger(__name__)
 
 
-async def serve_unix(hub: Hub, path: Path, *, stall_s: float = STALL_S) -> UnixDoor:
+async def serve_unix(hub: Hub, path: Path, *, audience: Audience | None = None, stall_s: float = STALL_S) -> UnixDoor:
     """Open the socket at `path` (at most 107 bytes), mode 0600; a dead hub's socket there is replaced.
 
+    audience: of the hub, where it has another door too.
     Raises: StorageError when it cannot be created.
     """
     try:
         listener = _listen(path)
     except OSError as error:
         raise StorageError(f"cannot open the run's socket {path}: {error}; choose another run.dir") from None
-    door = UnixDoor(hub, path, stall_s)
+    door = UnixDoor(hub, path, audience or Audience(hub.feed), stall_s)
     await door.start(listener)
     return door
 
@@ -55,13 +71,14 @@ async def serve_unix(hub: Hub, path: Path, *, stall_s: float = STALL_S) -> UnixD
 class UnixDoor:
     """The open socket and its clients."""
 
-    def __init__(self, hub: Hub, path: Path, stall_s: float) -> None:
+    def __init__(self, hub: Hub, path: Path, audience: Audience, stall_s: float) -> None:
         self.path = path
         self._hub = hub
+        self._audience = audience
         self._stall_s = stall_s
         self._server: asyncio.Server | None = None
         self._clients: dict[asyncio.Task[Any], _Client] = {}
-        self._places = Places()
+        self._places = Places(SOCKET_PLACES)
 
     async def start(self, listener: socket.socket) -> None:
         """Accept clients on `listener` from now on."""
@@ -71,9 +88,10 @@ class UnixDoor:
         """Let nobody in any more, let clients read what was said last, then cut them off and remove the socket."""
         assert self._server is not None
         self._server.close()
-        self.path.unlink(missing_ok=True)
+        with suppress(OSError):  # in a folder that is read-only by now: nobody listens there, the next hub takes its place
+            self.path.unlink(missing_ok=True)
         for client in self._clients.values():
-            client.follower.finish()
+            client.finish()
         tasks = set(self._clients)
         if tasks:
             _, late = await asyncio.wait(tasks, timeout=GOODBYE_S)
@@ -86,18 +104,18 @@ class UnixDoor:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
-        client = self._clients[task] = _Client(self._hub, reader, writer, self._stall_s)
+        client = self._clients[task] = _Client(self._hub, self._audience, reader, writer, self._stall_s)
         try:
             if not is_allowed(peer_uid(writer.get_extra_info("socket")), os.getuid()):
                 return
             if self._places.take(client, asyncio.get_running_loop().time()):
                 await client.serve()
             else:
-                await client.refuse(FULL)
+                await client.refuse(self._places.full)
         except (ConnectionError, asyncio.CancelledError):
             pass  # it left, was dropped, or the door closes: nobody to tell
         finally:
-            client.follower.close()
+            client.leave()
             self._places.leave(client)
             await client.hang_up()
             del self._clients[task]
@@ -106,11 +124,16 @@ class UnixDoor:
 class _Client:
     """One connection: commands in, events out."""
 
-    def __init__(self, hub: Hub, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, stall_s: float) -> None:
-        self.follower = Follower(hub.feed)
+    def __init__(
+        self, hub: Hub, audience: Audience, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, stall_s: float
+    ) -> None:
         self.patience_ends = asyncio.get_running_loop().time() + SILENT_S
         self._transport: asyncio.WriteTransport = writer.transport
         self._hub = hub
+        self._audience = audience
+        self._follower: Follower | None = None
+        """None until it has said hello."""
+        self._is_finishing = False
         self._reader = reader
         self._writer = writer
         self._stall_s = stall_s
@@ -120,12 +143,27 @@ class _Client:
         """Follow the protocol until either side ends it. Raises: ConnectionError when the client is gone or was dropped."""
         try:
             with dropped_after(self._transport, HELLO_S):
-                actor, readonly = read_hello(await self._message())
+                hello = read_hello(await self._message())
+            follower = self._audience.follow(hello.actor, "socket", readonly=hello.readonly, after=hello.after)
         except UsageError as error:
             await self.refuse(str(error))
         else:
             self.patience_ends = math.inf
-            await first_of(self._receive(actor, readonly), self._send_frames())
+            self._follower = follower
+            if self._is_finishing:
+                follower.finish()
+            await first_of(self._receive(hello), self._send_batches(follower))
+
+    def finish(self) -> None:
+        """End the connection once everything said so far has been sent."""
+        self._is_finishing = True
+        if self._follower is not None:
+            self._follower.finish()
+
+    def leave(self) -> None:
+        """Follow the run no more."""
+        if self._follower is not None:
+            self._follower.close()
 
     def drop(self) -> None:
         """Cut the connection."""
@@ -147,30 +185,31 @@ class _Client:
             raise ConnectionResetError("the client left")
         return parse(line)
 
-    async def _receive(self, actor: str, readonly: bool) -> None:
+    async def _receive(self, hello: Hello) -> None:
         loop, pace = asyncio.get_running_loop(), Pace()
         try:
             while True:
                 message = await self._message()
                 if message.get("op") != "command":
                     raise UsageError(f"unknown op {message.get('op')!r}; known: command")
-                await self._take(message.get("command"), actor, readonly)
+                await self._take(message.get("command"), hello)
                 await asyncio.sleep(pace.wait_s(loop.time()))  # also where there is nothing to wait for: others have a turn
         except UsageError as error:
             await self.refuse(str(error))
 
-    async def _take(self, value: object, actor: str, readonly: bool) -> None:
+    async def _take(self, value: object, hello: Hello) -> None:
         """Hand a command to the hub, or tell this client alone why not. Raises: UsageError when it cannot be answered."""
-        asked = _asked(value, actor)
+        asked = _asked(value, hello.actor)
         try:
-            if readonly:
+            if hello.readonly:
                 raise UsageError("this view is read-only")
-            await self._hub.submit(from_json(value, actor))
+            await self._hub.submit(from_json(value, hello.actor))
         except PltTuiError as error:
             if asked is None:
                 raise UsageError(str(error)) from None
             status = status_of(asked, "refused", reason=safe_line(str(error)))
-            await self._send(status)
+            async with self._turn:
+                await self._write(as_line(encode(status)))
 
     async def refuse(self, reason: str) -> None:
         """Say what is wrong, as the last word, and swallow what is still on its way, at the door's pace.
@@ -179,38 +218,47 @@ class _Client:
         """
         _log.warning("a client is refused: %s", safe_line(reason))
         await self._turn.acquire()  # never given back: what the feed still has to say to this client waits until it is gone
-        await self._write(Alert(time=time.time(), topic="protocol", text=safe_line(reason), level="error"))
+        alert = Alert(time=time.time(), topic="protocol", text=safe_line(reason), level="error")
+        await self._write(as_line(encode(alert)))
         with suppress(OSError), dropped_after(self._transport, GOODBYE_S):
             self._writer.write_eof()
             while await self._reader.read(MAX_MESSAGE_BYTES):  # noqa: ASYNC110  (no polling: what comes is to wait)
                 await asyncio.sleep(PACE_S)
 
-    async def _send_frames(self) -> None:
-        async for batch in self.follower.frames():
-            await self._send(*batch)
+    async def _send_batches(self, follower: Follower) -> None:
+        async for batch in follower.batches():
+            async with self._turn:
+                for piece in batch.pieces(as_line):
+                    await self._write(piece)
 
-    async def _send(self, *events: Event) -> None:
-        async with self._turn:
-            for event in events:
-                await self._write(event)
-
-    async def _write(self, event: Event) -> None:
-        line = encode(event) + b"\n"
-        for start in range(0, len(line), WRITE_BYTES):
-            self._writer.write(line[start : start + WRITE_BYTES])
+    async def _write(self, lines: bytes) -> None:
+        for start in range(0, len(lines), WRITE_BYTES):
+            self._writer.write(lines[start : start + WRITE_BYTES])
             self.patience_ends = asyncio.get_running_loop().time() + self._stall_s
             await self._writer.drain()
             self.patience_ends = math.inf
 
 
-def read_hello(message: dict[str, Any]) -> tuple[str, bool]:
-    """Who the client is, safe to show, and whether it only looks. Raises: UsageError."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hello:
+    """What a client says of itself. `actor`: who it is, safe to show; `readonly`: it only looks; `after`: what it knows."""
+
+    actor: str
+    readonly: bool
+    after: int
+
+
+def read_hello(message: dict[str, Any]) -> Hello:
+    """The hello in a client's first message. Raises: UsageError."""
     actor, readonly, version = message.get("actor"), message.get("readonly", False), message.get("version")
+    after = message.get("after", 0)
     if message.get("op") != "hello" or not isinstance(actor, str) or not isinstance(readonly, bool):
         raise UsageError('say hello first: {"op":"hello","actor":"...","readonly":false,"version":1}')
     if version != PROTOCOL_VERSION:
         raise UsageError(f"the client speaks version {version!r}, this hub {PROTOCOL_VERSION}; use the hub's plt-tui version")
-    return safe_line(actor)[:MAX_ACTOR_CHARS], readonly
+    if type(after) is not int or not 0 <= after < 2**63:
+        raise UsageError(f"after: {after!r:.40} is no number of the record; leave it out to get all of history")
+    return Hello(actor=safe_line(actor)[:MAX_ACTOR_CHARS], readonly=readonly, after=after)
 
 
 def is_allowed(peer_uid: int | None, own_uid: int) -> bool:

@@ -44,6 +44,7 @@ _TAGS: Mapping[Kind, str] = {
     "spike": "chart_with_upwards_trend",
     "plateau": "desert",
     "disk": "floppy_disk",
+    "gpu": "thermometer",
 }
 """Short codes of ntfy for the picture beside a message (docs.ntfy.sh, "Emoji reference")."""
 _PRIORITIES = {"info": "3", "warning": "3", "error": "5"}

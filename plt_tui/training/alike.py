@@ -1,7 +1,7 @@
-"""Whether all ranks hold the same weights, as they must: a flipped bit or a device that computes differently shows here.
+"""Whether all ranks hold the same weights and moments, as they must: a flipped bit or a device that computes differently shows.
 
-Costs one pass over the weights, so it is asked before every save and not at every step. Does not know which of two ranks is
-right. Invariant: a checkpoint is only written of weights that every rank has, bit for bit.
+Costs one pass over them, so it is asked before every save and not at every step. Does not know which of two ranks is right.
+Invariant: a checkpoint is only written of tensors that every rank has, bit for bit: a restart gives rank 0's to all of them.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ _MODULUS = 2**53 - 111
 """A prime: sums travel as float64, which is exact for integers below 2**53."""
 
 
-def require_alike(ranks: Ranks, weights: Iterable[Tensor], step: int) -> None:
-    """Compare the weights after `step` steps with rank 0's. All ranks together.
+def require_alike(ranks: Ranks, state: Iterable[Tensor], step: int) -> None:
+    """Compare the weights and the optimizer's state after `step` steps with rank 0's. All ranks together.
 
     Raises: RankFailed on a rank that has others than rank 0, and PeerFailed on those that have the same, when there is one.
     """
     if ranks.world_size == 1:
         return
-    own = bit_sum(weights)
+    own = bit_sum(state)
     differs = own != ranks.broadcast_int(own)
     if not ranks.sum([float(differs)])[0]:
         return
     if differs:
         raise RankFailed(
-            f"the weights of rank {ranks.rank} are not rank 0's after step {step}: a bit flipped in memory, or a device "
-            "computes differently; nothing of this step is saved"
+            f"weights or optimizer state of rank {ranks.rank} are not rank 0's after step {step}: a bit flipped in memory, or "
+            "a device computes differently; nothing of this step is saved"
         )
-    raise PeerFailed(f"the weights of another rank are not these after step {step}; see its log")
+    raise PeerFailed(f"weights or optimizer state of another rank are not these after step {step}; see its log")
 
 
 def bit_sum(tensors: Iterable[Tensor]) -> int:

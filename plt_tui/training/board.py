@@ -10,6 +10,7 @@ waited for all others to post the next, and they do that after they have read th
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 import os
 import struct
@@ -20,8 +21,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+MEMORY = Path("/dev/shm")  # noqa: S108  (tmpfs of Linux)
 MAX_VALUES = 8
 """Most numbers in a row."""
+_PREFIX = "plt-tui-board-"
+"""Begins the name of a board's file; then comes the process that made it."""
 _ROW = struct.Struct(f"<Q{MAX_VALUES}d")
 _CHECK = struct.Struct("<I")
 _ROW_BYTES = 128
@@ -110,9 +114,13 @@ def size(num_ranks: int) -> int:
 
 
 def fresh_file(num_ranks: int) -> Path:
-    """A file for a new board, in memory where the system has a place for such files. Raises: OSError."""
-    shared = Path("/dev/shm")  # noqa: S108  (tmpfs of Linux)
-    descriptor, name = tempfile.mkstemp(prefix="plt-tui-", dir=shared if os.access(shared, os.W_OK) else None)
+    """A file for a new board, in memory where the system has a place for such files; those of dead processes are removed.
+
+    Raises: OSError.
+    """
+    folder = MEMORY if os.access(MEMORY, os.W_OK) else Path(tempfile.gettempdir())
+    _clear_leftovers(folder)
+    descriptor, name = tempfile.mkstemp(prefix=f"{_PREFIX}{os.getpid()}-", dir=folder)
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(bytes(size(num_ranks)))  # really there: to touch memory that a full disk cannot give is a bus error
@@ -120,3 +128,22 @@ def fresh_file(num_ranks: int) -> Path:
         os.unlink(name)  # noqa: PTH108  (no more room, so nothing may be left)
         raise
     return Path(name)
+
+
+def _clear_leftovers(folder: Path) -> None:
+    """Remove the boards of processes that were killed before all had mapped them; those of other users stay."""
+    with contextlib.suppress(OSError):
+        for left in folder.glob(f"{_PREFIX}*"):
+            maker = left.name.removeprefix(_PREFIX).partition("-")[0]
+            if maker.isdecimal() and not _is_alive(int(maker)):
+                left.unlink(missing_ok=True)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # another user's
+        return True
+    return True

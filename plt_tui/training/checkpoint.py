@@ -31,7 +31,9 @@ from torch import Tensor
 
 from plt_tui import __version__, failpoints
 from plt_tui.errors import StorageError
+from plt_tui.protocol.durable import make_folder, sync_folder
 from plt_tui.protocol.manifest import (
+    ASIDE,
     CHUNK_BYTES,
     FORMAT,
     MANIFEST,
@@ -52,8 +54,6 @@ from plt_tui.weights.stream import pieces
 
 _UNFINISHED = ".tmp-"
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
-_NO_SUCH_THING = (errno.EINVAL, errno.ENOTSUP)
-"""What a file system says that cannot sync a folder at all: some network ones, some in user space."""
 _HINTS: Mapping[int | None, str] = {
     errno.ENOSPC: "free some space there",
     errno.EDQUOT: "free some space of your quota",
@@ -104,12 +104,12 @@ def write(root: Path, snapshot: Snapshot) -> tuple[Path, Manifest]:
     temporary = _unfinished(root, snapshot.step)
     try:
         with _refusals_of(final):
-            _make_folder(root)
+            make_folder(root)
             temporary.mkdir(mode=0o700)
             failpoints.reach("save.folder-made")
         manifest = _write_files(temporary, final, snapshot)
         with _refusals_of(final):
-            _sync_folder(temporary)
+            sync_folder(temporary)
             failpoints.reach("save.folder-synced")
             _read_back(temporary, final)
             failpoints.reach("save.read-back")
@@ -135,7 +135,7 @@ def give_name(folder: Path, name: str) -> Manifest:
                 )
             temporary.replace(folder / MANIFEST)
             failpoints.reach("name.replaced")
-            _sync_folder(folder)
+            sync_folder(folder)
             failpoints.reach("name.folder-synced")
     finally:
         _remove(temporary)
@@ -162,9 +162,12 @@ def read(folder: Path) -> Snapshot:
 
 
 def find(root: Path) -> list[Path]:
-    """All checkpoint folders under `root`, the newest step first; says nothing about whether they are whole."""
+    """All checkpoint folders under `root`, the newest step first; says nothing about whether they are whole.
+
+    A link is none: what it leads to is not this run's, and cannot be told from what somebody else laid there.
+    """
     try:
-        folders = [path for path in root.iterdir() if step_of(path) >= 0]
+        folders = [path for path in root.iterdir() if step_of(path) >= 0 and not path.is_symlink()]
     except OSError:
         return []
     return sorted(folders, key=step_of, reverse=True)
@@ -188,16 +191,16 @@ def is_finite(weights: Iterable[Tensor]) -> bool:
     return all(bool(torch.isfinite(tensor).all()) for tensor in weights)
 
 
-def prune(root: Path, keep: int, good: Collection[Path]) -> None:
+def prune(root: Path, keep: int, good: Collection[Path], *, spared: Collection[Path] = ()) -> None:
     """Delete what is older than the `keep` newest of the checkpoints in `good`, which are known to be whole.
 
-    Named ones stay, and so do those whose manifest cannot be read: nobody can say that they have no name.
+    Named ones stay, those in `spared`, and those whose manifest cannot be read: nobody can say that they have no name.
     """
     kept, old = 0, []
     for folder in find(root):
         with contextlib.suppress(StorageError):
             is_named = bool(read_manifest(folder).name)
-            if kept >= keep and not is_named:
+            if kept >= keep and not is_named and folder not in spared:
                 old.append(folder)
             kept += folder in good
     _delete(root, old)
@@ -233,14 +236,14 @@ def set_aside(root: Path, after_step: int) -> list[Path]:
     moved = [put_aside(folder) for folder in reversed(find(root)) if step_of(folder) > after_step]
     if moved:
         with _refusals_of(root, "not synced"):
-            _sync_folder(root)
+            sync_folder(root)
             failpoints.reach("aside.root-synced")
     return moved
 
 
 def put_aside(folder: Path) -> Path:
     """Rename one checkpoint out of the way, and return its new name. Raises: StorageError."""
-    aside = folder.with_name(f"{folder.name}.aside-{secrets.token_hex(3)}")
+    aside = folder.with_name(f"{folder.name}{ASIDE}{secrets.token_hex(3)}")
     with _refusals_of(folder, "cannot be renamed"):
         folder.rename(aside)
         failpoints.reach("aside.renamed")
@@ -291,7 +294,7 @@ def _publish(temporary: Path, final: Path) -> None:
     temporary.rename(final)
     try:
         failpoints.reach("save.renamed")
-        _sync_folder(final.parent)
+        sync_folder(final.parent)
         failpoints.reach("save.root-synced")
     except BaseException:
         final.rename(temporary)
@@ -309,7 +312,7 @@ def _delete(root: Path, folders: Iterable[Path]) -> None:
             nameless.append(folder.rename(_unfinished(root, step_of(folder))))
             failpoints.reach("prune.renamed")
         if nameless:
-            _sync_folder(root)
+            sync_folder(root)
             failpoints.reach("prune.root-synced")
         for path in nameless:
             _remove(path)
@@ -348,25 +351,6 @@ def _write_file(path: Path, content: Iterable[bytes | memoryview], point: str) -
             with contextlib.suppress(OSError):
                 os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
     return {"bytes": size, "sha256": digest.hexdigest()}
-
-
-def _make_folder(root: Path) -> None:
-    """Make `root` and the folders above it that are missing, each of them for good."""
-    for folder in reversed([folder for folder in (root, *root.parents) if not folder.exists()]):
-        folder.mkdir(exist_ok=True)
-        _sync_folder(folder.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make the names in `folder` survive a power cut; where nobody can ask for that, they are as safe as they get."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    except OSError as error:
-        if error.errno not in _NO_SUCH_THING:
-            raise
-    finally:
-        os.close(descriptor)
 
 
 @contextlib.contextmanager

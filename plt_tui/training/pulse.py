@@ -1,7 +1,8 @@
 """Signs of life of a rank's main thread: that it moves, and whether it waits for other ranks.
 
-Reads no clock and sends nothing: another thread (`status`) counts how long the main thread has stood still. Invariant: only the
-main thread writes, so a beat costs two assignments, which every part of every step can afford.
+Reads no clock and sends nothing: another thread (`status`) counts how long the main thread has stood still. Invariant: one
+thread writes at a time, the main one or what it waits for, so a beat costs two assignments, which every part of every step can
+afford.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Iterator
 
 
 class Pulse:
-    """One per rank process. Written by the main thread, read by any."""
+    """One per rank process. Written by the main thread, or by one that it waits for (`Ranks.alone`); read by any."""
 
     __slots__ = ("beats", "is_waiting")
 

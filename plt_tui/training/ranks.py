@@ -103,21 +103,28 @@ class Ranks:
         """`value` of rank 0 on every rank."""
         return int(self.sum([float(value) if self.is_first else 0.0])[0])
 
-    def alone(self, work: Callable[[], ResultT]) -> ResultT | None:
+    def alone(self, work: Callable[[], ResultT], *, beats: bool = False) -> ResultT | None:
         """Let rank 0 do `work` in a thread while all ranks meet every BEAT_S, so that none waits in a collective for long.
 
-        A rank without others does it so too, to show that it lives. Returns the result of `work` on rank 0 and None elsewhere,
-        on all ranks at the same time. Raises: on rank 0, what `work` raised.
+        A rank without others does it so too, to show that it lives. beats: `work` touches the pulse of rank 0 as it goes on and
+        counts as hung where it does not; else the meetings do, and `work` may take as long as a disk does.
+        Returns the result of `work` on rank 0 and None elsewhere, on all ranks at the same time. Raises: on rank 0, what `work`
+        raised.
         """
+
+        def meet(works: float) -> float:
+            return self.post_sum([works]).settle()[0] if beats else self.sum([works])[0]
+
         if not self.is_first:
-            while self.sum([0.0])[0]:
-                pass
+            with self.pulse.waiting():
+                while meet(0.0):
+                    pass
             return None
         with ThreadPoolExecutor(max_workers=1, thread_name_prefix="alone") as pool:
             result = pool.submit(work)
             while wait([result], timeout=BEAT_S).not_done:
-                self.sum([1.0])
-            self.sum([0.0])
+                meet(1.0)
+            meet(0.0)
             return result.result()
 
 

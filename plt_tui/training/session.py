@@ -7,9 +7,12 @@ speaks for itself (`RankStatus`). Invariant: commands act between two steps, nev
 
 from __future__ import annotations
 
+import itertools
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+
+from torch import Tensor
 
 from plt_tui import failpoints
 from plt_tui.config.hyper import value_at
@@ -20,6 +23,7 @@ from plt_tui.protocol.link import RankEnd
 from plt_tui.protocol.text import safe_line
 from plt_tui.training.agreement import Agreement, PendingAgreement
 from plt_tui.training.alike import require_alike
+from plt_tui.training.optimizer import state_tensors
 from plt_tui.training.past import Past
 from plt_tui.training.ranks import BEAT_S
 from plt_tui.training.saver import Outcome, Report, Saver
@@ -290,7 +294,12 @@ class Session:
         trainer = self._trainer
         self._sampled_step = trainer.step
         self._status.say("sampling", trainer.step)
-        written = trainer.ranks.alone(lambda: trainer.sample(prompt))
+
+        def work() -> tuple[str, str]:
+            failpoints.reach("rank", 0, "sample", trainer.step)
+            return trainer.sample(prompt)
+
+        written = trainer.ranks.alone(work, beats=True)
         if written is not None:
             used, text = written
             self._say(Sample(time=time.time(), step=trainer.step, prompt=used, text=text))
@@ -299,7 +308,7 @@ class Session:
     def _save(self, name: str = "", then: Report | None = None) -> None:
         trainer = self._trainer
         self._status.say("saving", trainer.step)
-        require_alike(trainer.ranks, trainer.model.parameters(), trainer.step)
+        require_alike(trainer.ranks, _saved_tensors(trainer), trainer.step)
         trainer.ranks.alone(self._saver.wait)
         if trainer.ranks.is_first:
             self._saver.save(trainer.step, lambda: trainer.snapshot(name), name, then)
@@ -310,6 +319,11 @@ class Session:
 
     def _say(self, event: Event) -> None:
         self._speaker.say(event)
+
+
+def _saved_tensors(trainer: Trainer) -> Iterator[Tensor]:
+    state = state_tensors(trainer.optimizer, trainer.model)
+    return itertools.chain(trainer.model.parameters(), (tensor for _, tensor in state))
 
 
 def _saves(stop: Command) -> bool:

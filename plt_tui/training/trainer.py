@@ -245,13 +245,12 @@ class Trainer:
 
     def train_step(self) -> float:
         """One optimizer step. Returns the mean loss over the global batch before the update, nats per token."""
-        hyper = self.hyper(self.step + 1)
         self.accumulate()
         pending = self.ranks.post_sum([self.measure().loss])
         if skips_update(self.edits, self.step + 1):
             self.leave_out()
         else:
-            self.update(hyper)
+            self.update(self.hyper(self.step + 1))
         self.clock.close()
         return pending.wait()[0] / self.ranks.world_size
 
@@ -297,6 +296,7 @@ class Trainer:
             top_k=int(value_at(self.config, self.edits, "top_k", at)),
             top_p=float(value_at(self.config, self.edits, "top_p", at)),
             seed=stream_seed(self.config.run.seed, "sample", at),
+            on_token=self.ranks.pulse.beat,
         )
         return prompt, tokenizer.decode(written)
 

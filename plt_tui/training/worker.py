@@ -89,7 +89,8 @@ def _session(ready: Ready) -> Done:
     from plt_tui.training.session import Session
 
     spec, config, known = ready.spec, ready.trainer.config, ready.resumed.own_folder(ready.root)
-    saver = Saver(ready.root, Path(spec.run_dir), config.checkpoint.keep, ready.link.send, resumed_from=known)
+    link, keep = ready.link, config.checkpoint.keep
+    saver = Saver(ready.root, Path(spec.run_dir), keep, link.send, resumed_from=known, receipt=link.receipt)
     session = Session(
         ready.trainer,
         ready.link,
@@ -125,8 +126,6 @@ def _build(spec: RankSpec, link: RankEnd, status: StatusReporter, body: Callable
     status.say("preparing data")
     failpoints.reach("rank", spec.rank, "preparing")
     dataset = prepare(config.data, plugins=plugins, on_progress=progress)
-    if spec.rank == 0:
-        _keep_tokenizer(dataset.tokenizer, Path(spec.run_dir) / "tokenizer.json")
     status.say("meeting the other ranks")
     try:
         place = (spec.rank, spec.world_size, spec.device, Path(spec.meeting_file))
@@ -141,6 +140,7 @@ def _build(spec: RankSpec, link: RankEnd, status: StatusReporter, body: Callable
             _describe(trainer, spec)
             peak = _peak(trainer)
             if ranks.is_first:
+                _keep_tokenizer(dataset.tokenizer, Path(spec.run_dir) / "tokenizer.json")
                 _tell_resumed(resumed, link)
                 link.send(_run_event(spec, trainer, resumed, peak))
             # torch and its modules are some 300 000 objects that never become garbage: no collection need look at them again.
@@ -148,7 +148,8 @@ def _build(spec: RankSpec, link: RankEnd, status: StatusReporter, body: Callable
             ready = Ready(spec=spec, link=link, status=status, trainer=trainer, resumed=resumed, root=root)
             link.send(body(ready))
     finally:
-        Path(spec.meeting_file).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # the hub removes what is left
+            Path(spec.meeting_file).unlink(missing_ok=True)
 
 
 def _patience_s(config: RunConfig) -> float:
@@ -173,6 +174,8 @@ def _keep_tokenizer(tokenizer: Tokenizer, path: Path) -> None:
         temporary.write_text(json.dumps(tokenizer.to_json()), encoding="ascii")
         temporary.replace(path)
     except OSError as error:  # a copy: checkpoints hold it too
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
         log.warning("the tokenizer was not written to %s: %s", safe_line(path.name), error.strerror)
 
 
@@ -211,6 +214,11 @@ def _describe(trainer: Trainer, spec: RankSpec) -> None:
 def _tell_resumed(resumed: Resumed, link: RankEnd) -> None:
     """Say where the session starts and whether its bits will be those of a run that never stopped. Rank 0."""
     began = f"resumed from {resumed.folder.name}" if resumed.folder is not None else "began anew"
+    if resumed.gap is not None:
+        first, last = resumed.gap
+        text = f"steps {first} to {last} are missing from the record: none of the checkpoints that it knows is left and whole"
+        log.warning("%s", text)
+        link.send(Alert(time=time.time(), topic="missing steps", text=text))
     notes = []
     if resumed.inexact_because:
         notes.append(f"not to the same bits: {'; '.join(resumed.inexact_because)}")

@@ -1,4 +1,4 @@
-"""The one way to a live hub: its Unix socket as a `Source`.
+"""The one way to a live hub: its Unix socket, or another stream that leads to it, as a `Source`.
 
 Does not start hubs and does not know where a run's socket is. A lost connection ends `events`; it is not opened again here.
 Invariant: one task reads the events of one client.
@@ -28,7 +28,7 @@ RETRY_S = 0.05
 
 
 class HubClient:
-    """A connection to a hub. `readonly`: the hub refuses every command of this client."""
+    """A connection to a hub that was greeted. `readonly`: the hub refuses every command of this client."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, readonly: bool) -> None:
         self.readonly = readonly
@@ -36,15 +36,19 @@ class HubClient:
         self._writer = writer
 
     @classmethod
-    async def connect(cls, path: Path, *, actor: str, readonly: bool = False, deadline_s: float = 0) -> HubClient:
+    async def connect(
+        cls, path: Path, *, actor: str, readonly: bool = False, after: int = 0, deadline_s: float = 0
+    ) -> HubClient:
         """Connect to the hub at `path`, trying for `deadline_s` seconds: a hub that has just started opens it soon.
 
+        after: greatest `seq` that was heard before; of history comes what lies behind it. 0: all.
         Raises: HubUnreachable.
         """
-        reader, writer = await _open(path, asyncio.get_running_loop().time() + deadline_s)
+        connection = await hub_socket(path, deadline_s=deadline_s)
+        reader, writer = await asyncio.open_unix_connection(sock=connection, limit=MAX_EVENT_BYTES)
         client = cls(reader, writer, readonly=readonly)
         try:
-            await client._write(hello(actor, readonly=readonly))
+            await client._write(hello(actor, readonly=readonly, after=after))
         except BaseException:
             await client.close()
             raise
@@ -55,20 +59,18 @@ class HubClient:
 
         Raises: HubUnreachable with the hub's reason when it breaks off, or when what comes is not the protocol of this version.
         """
-        while True:
-            try:
-                line = await self._reader.readline()
-                if not line.endswith(b"\n"):  # the hub is gone; it may have died in the middle of a line
-                    return
-                event = decode(line)
-            except ConnectionError:
-                return
-            except ValueError as error:
-                reason = safe_line(str(error), 200)
-                raise HubUnreachable(f"the hub speaks another protocol ({reason}); attach with its plt-tui version") from None
-            if isinstance(event, Alert) and event.topic == "protocol":  # told to this client alone, for the last time
-                raise HubUnreachable(f"the hub broke off: {safe_line(event.text)}")
-            yield event
+        while line := await self.next_line():
+            yield event_in(line)
+
+    async def next_line(self) -> bytes:
+        """The next line, whole; empty once the hub is gone. Raises: HubUnreachable for one that no hub sends."""
+        try:
+            line = await self._reader.readline()
+        except ConnectionError:
+            return b""
+        except ValueError as error:  # longer than the reader takes
+            raise _another_protocol(error) from None
+        return line if line.endswith(b"\n") else b""  # it may have died in the middle of a line
 
     async def send(self, command: Command) -> None:
         """Hand `command` to the hub; its fate comes back as CommandStatus events.
@@ -97,6 +99,22 @@ class HubClient:
             raise HubUnreachable("the hub has gone; `plt-tui ls` shows which runs are alive") from None
 
 
+def event_in(line: bytes) -> Event:
+    """The event in a line of a hub. Raises: HubUnreachable when there is none, or with the hub's reason to break off."""
+    try:
+        event = decode(line)
+    except (ValueError, RecursionError) as error:
+        raise _another_protocol(error) from None
+    if isinstance(event, Alert) and event.topic == "protocol":  # told to this client alone, for the last time
+        raise HubUnreachable(f"the hub broke off: {safe_line(str(event.text))}")
+    return event
+
+
+def _another_protocol(error: Exception) -> HubUnreachable:
+    reason = safe_line(str(error), 200)
+    return HubUnreachable(f"the hub speaks another protocol ({reason}); attach with its plt-tui version")
+
+
 async def run_command(client: HubClient, command: Command, timeout_s: float) -> CommandStatus:
     """Send `command` and wait until it is applied or refused.
 
@@ -119,13 +137,14 @@ async def _final_status(client: HubClient, command: Command) -> CommandStatus:
     raise HubUnreachable(f"the hub ended before it answered to {command.name}; `plt-tui show` tells how the run ended")
 
 
-async def _open(path: Path, deadline: float) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    """The opened socket; `deadline` in the event loop's time. Raises: HubUnreachable."""
+async def hub_socket(path: Path, *, deadline_s: float = 0) -> socket.socket:
+    """A socket connected to the hub at `path`, non-blocking, tried for `deadline_s` seconds. Raises: HubUnreachable."""
+    give_up_at = asyncio.get_running_loop().time() + deadline_s
     while True:
         try:
-            return await asyncio.open_unix_connection(sock=_connected(path), limit=MAX_EVENT_BYTES)
+            return _connected(path)
         except (FileNotFoundError, ConnectionRefusedError, BlockingIOError) as error:
-            if asyncio.get_running_loop().time() >= deadline:
+            if asyncio.get_running_loop().time() >= give_up_at:
                 hint = "`plt-tui ls` shows which runs are alive, `plt-tui run --resume auto` continues one"
                 raise HubUnreachable(f"no hub answers on {path}: {error.strerror}; {hint}") from None
         except OSError as error:

@@ -7,6 +7,7 @@ are.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -26,6 +27,8 @@ _OWN_KEYS = frozenset({"run.name", "run.dir"})
 """Of every run its own, and told elsewhere."""
 NONE = "–"
 """Shown where there is no value."""
+NUMBERS, CONFIGURATION = "numbers", "configuration"
+"""Titles of sections."""
 
 Config: TypeAlias = Mapping[str, Any]
 """Values by "section.key"."""
@@ -67,11 +70,10 @@ def flat(config: RunConfig | None) -> Config:
     return {f"{section}.{key}": value for section, values in sections.items() for key, value in values.items()}
 
 
-def lines_of(runs: Sequence[tuple[str, RunConfig | None, RunModel]]) -> list[Line]:
+def lines_of(runs: Sequence[tuple[str, Config, RunModel]]) -> list[Line]:
     """The lines to compare: one of each run; of a single run its branches too, the newest ones."""
     found = [
-        Line(name=name, state=model.state, steps=model.steps, evals=model.evals, config=flat(config))
-        for name, config, model in runs
+        Line(name=name, state=model.state, steps=model.steps, evals=model.evals, config=config) for name, config, model in runs
     ]
     if len(runs) == 1:
         model, main = runs[0][2], found[0]
@@ -81,7 +83,7 @@ def lines_of(runs: Sequence[tuple[str, RunConfig | None, RunModel]]) -> list[Lin
                 name=f"branch {left.number}",
                 state=model.state,
                 steps=model.branches[left.number],
-                evals=(),
+                evals=model.evals_of(left.number),
                 config=main.config,
                 branch=left,
             )
@@ -90,19 +92,51 @@ def lines_of(runs: Sequence[tuple[str, RunConfig | None, RunModel]]) -> list[Lin
     return found
 
 
+@dataclass(slots=True)
+class _Walk:
+    """How far two lines were compared."""
+
+    generations: tuple[int, int]
+    """Of the tables then."""
+    at: tuple[int, int] = (0, 0)
+    """Their first rows that were not."""
+    num_alike: int = 0
+    differs_at: int | None = None
+
+
+class Meetings:
+    """Where lines begin to differ, by the bits of their losses at the steps that both have.
+
+    A pair that is asked for again is compared from where it was left, unless one of the two was cut.
+    """
+
+    def __init__(self) -> None:
+        self._walks: dict[tuple[StepTable, StepTable], _Walk] = {}
+
+    def of(self, one: StepTable, other: StepTable) -> Meeting:
+        """What the two have in common so far."""
+        generations = (one.generation, other.generation)
+        walk = self._walks.get((one, other))
+        if walk is None or walk.generations != generations:
+            walk = self._walks[one, other] = _Walk(generations)
+        while walk.differs_at is None and walk.at[0] < len(one) and walk.at[1] < len(other):
+            _go_on(walk, one, other)
+        return Meeting(num_alike=walk.num_alike, differs_at=walk.differs_at)
+
+
 def meeting(one: StepTable, other: StepTable) -> Meeting:
-    """Where two lines begin to differ, by the bits of their losses at the steps that both have."""
-    tables, at, num_alike = (one, other), (0, 0), 0
-    while at[0] < len(one) and at[1] < len(other):
-        if _chunk(one, at[0]) == _chunk(other, at[1]):
-            num_alike += min(CHUNK_ROWS, len(one) - at[0])
-            at = (at[0] + CHUNK_ROWS, at[1] + CHUNK_ROWS)
-            continue
-        alike, differs_at, at = _met(tables, at)
-        num_alike += alike
-        if differs_at is not None:
-            return Meeting(num_alike=num_alike, differs_at=differs_at)
-    return Meeting(num_alike=num_alike, differs_at=None)
+    """What two lines have in common, asked for once."""
+    return Meetings().of(one, other)
+
+
+def _go_on(walk: _Walk, one: StepTable, other: StepTable) -> None:
+    """Compare some rows more: at once where they are alike, else one by one."""
+    if _chunk(one, walk.at[0]) == _chunk(other, walk.at[1]):
+        num_rows = min(CHUNK_ROWS, len(one) - walk.at[0])
+        alike, walk.at = num_rows, (walk.at[0] + num_rows, walk.at[1] + num_rows)
+    else:
+        alike, walk.differs_at, walk.at = _met((one, other), walk.at)
+    walk.num_alike += alike
 
 
 def _chunk(table: StepTable, start: int) -> tuple[bytes, ...]:
@@ -136,7 +170,7 @@ def differing(configs: Sequence[Config]) -> dict[str, tuple[Any, ...]]:
 def last_values(line: Line) -> dict[str, Any]:
     """The newest numbers of a line, exactly; None where there is none."""
     state, newest = line.state, {name: values[-1] for name, values in line.steps.columns.items() if values}
-    evaluation, best = (None, None) if line.branch else (state.last_eval, state.best_eval)
+    evaluation, best = _scores_of_branch(line.evals) if line.branch else (state.last_eval, state.best_eval)
     end = state.end if line.branch is None else None
     return {
         "state": state.phase if line.branch is None else "left behind",
@@ -159,6 +193,12 @@ def last_values(line: Line) -> dict[str, Any]:
         "restarts": state.restarts,
         "weights_sha256": end.weights_sha256 if end else "",
     }
+
+
+def _scores_of_branch(evals: Sequence[Eval]) -> tuple[Eval | None, Eval | None]:
+    """The newest and the best evaluation on a branch itself; a loss that is NaN is never better than one that is a number."""
+    best = min(evals, key=lambda scores: (math.isnan(scores.loss), scores.loss), default=None)
+    return evals[-1] if evals else None, best
 
 
 def _seconds(line: Line) -> float | None:
@@ -187,12 +227,15 @@ def comparison(lines: Sequence[Line]) -> dict[str, Any]:
     }
 
 
-def sections(lines: Sequence[Line]) -> list[Section]:
-    """All of it as cells of text, each safe for a terminal; a part without rows is left out."""
+def sections(lines: Sequence[Line], meetings: Meetings | None = None) -> list[Section]:
+    """All of it as cells of text, each safe for a terminal; a part without rows is left out.
+
+    meetings: what is known of these lines from the time before.
+    """
     found = [
-        Section(title="numbers", rows=tuple(_number_rows(lines))),
-        Section(title="first difference", rows=tuple(_meeting_rows(lines))),
-        Section(title="configuration", rows=tuple(_config_rows(lines))),
+        Section(title=NUMBERS, rows=tuple(_number_rows(lines))),
+        Section(title="first difference", rows=tuple(_meeting_rows(lines, meetings or Meetings()))),
+        Section(title=CONFIGURATION, rows=tuple(_config_rows(lines))),
     ]
     return [section for section in found if section.rows]
 
@@ -233,10 +276,10 @@ def _cells(line: Line) -> list[tuple[str, str]]:
     ]
 
 
-def _meeting_rows(lines: Sequence[Line]) -> list[tuple[str, tuple[str, ...]]]:
+def _meeting_rows(lines: Sequence[Line], meetings: Meetings) -> list[tuple[str, tuple[str, ...]]]:
     if len(lines) < 2:
         return []
-    met = [meeting(lines[0].steps, line.steps) for line in lines[1:]]
+    met = [meetings.of(lines[0].steps, line.steps) for line in lines[1:]]
     where = [f"step {each.differs_at:,}" if each.differs_at is not None else "none" if each.num_alike else NONE for each in met]
     return [
         ("loss differs at", ("(from this)", *where)),

@@ -27,7 +27,7 @@ class Around:
     """What a line is judged against, asked anew each time: the run goes on while one types."""
 
     value: Callable[[str], str]
-    """A knob's value in force, as one would type it; empty while unknown."""
+    """A knob's value in force, as one would type it, if it can be typed; empty while unknown."""
     refusal: Callable[[str], str]
     """Why a verb cannot be sent now, or empty."""
     effect: Callable[[Asked], str]
@@ -155,7 +155,7 @@ def _options(before: Sequence[str], around: Around) -> Sequence[str]:
             return tuple(KNOBS)
         case "set", [name] if name in KNOBS:
             now = around.value(name)
-            return (_typable(now),) if now else ()
+            return (_typable(now),) if now and now.isprintable() else ()
         case "set", [name, _] if name in KNOBS and len(KNOBS[name].modes) > 1:
             return KNOBS[name].modes
         case "rewind", []:

@@ -12,10 +12,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
-from plt_tui.config.fields import FieldDoc, describe
+from plt_tui.config.fields import FieldDoc, describe, section_class
 from plt_tui.config.partial import Texts, set_texts
 from plt_tui.config.presets import PRESETS
-from plt_tui.config.schema import RunConfig
 
 FIRST_PAGE = "first page"
 _FIRST_FIELDS = (
@@ -97,8 +96,7 @@ def pages() -> dict[str, tuple[str, ...]]:
 
 def section_doc(section: str) -> str:
     """What a section is about."""
-    kind = RunConfig.model_fields[section].annotation
-    return (kind.__doc__ or "") if kind is not None else ""
+    return section_class(section).__doc__ or ""
 
 
 def choices_of(doc: FieldDoc) -> tuple[str, ...]:

@@ -33,8 +33,8 @@ def csv_pieces(model: RunModel) -> Iterator[str]:
 
     What the model holds now is copied before this returns: the pieces may be made in another thread while it grows.
     """
-    tables = [(0, model.steps, list(model.evals)), *((number, table, []) for number, table in sorted(model.branches.items()))]
-    parts = [(number, _copied(table), evals) for number, table, evals in tables]
+    lines = [(0, model.steps), *sorted(model.branches.items())]
+    parts = [(number, _copied(table), list(model.evals_of(number))) for number, table in lines]
     return _written(parts)
 
 
@@ -79,8 +79,11 @@ def _cell(name: str, value: float) -> str:
     return str(int(value)) if name in _COUNTS else repr(value)
 
 
-def step_line(name: str, steps: StepTable, evals: Sequence[Eval], step: int) -> str:
-    """The numbers of one step, exactly: "quickstart step 600: loss=1.601 lr=0.0012 ..."; empty where there are none."""
+def step_line(name: str, steps: StepTable, evals: Sequence[Eval], step: int, *, branch: int = 0) -> str:
+    """The numbers of one step, exactly: "quickstart step 600: loss=1.601 lr=0.0012 ..."; empty where there are none.
+
+    branch: the one that `steps` and `evals` are of; 0: the line that the run is on.
+    """
     row = bisect_left(steps.columns["step"], step)
     numbers, scores = {}, {}
     if row < len(steps) and steps.columns["step"][row] == step:
@@ -89,7 +92,8 @@ def step_line(name: str, steps: StepTable, evals: Sequence[Eval], step: int) -> 
         if scored.step == step:
             scores = {f"eval_{key}": repr(getattr(scored, key)) for key in SCORES}
     values = " ".join(f"{key}={value}" for key, value in {**numbers, **scores}.items())
-    return f"{name} step {step}: {values}" if values else ""
+    where = f"step {step} on branch {branch}" if branch else f"step {step}"
+    return f"{name} {where}: {values}" if values else ""
 
 
 def summary_line(name: str, state: RunState, now: float) -> str:
@@ -103,7 +107,7 @@ def summary_line(name: str, state: RunState, now: float) -> str:
         parts.append(f"{format_count(state.last_step.tokens_per_s)} tokens/s")
     if state.run is not None:
         until = state.end.time if state.end is not None and state.end.time else now
-        parts.append(f"after {format_duration(max(0.0, until - state.run.time))}")
+        parts.append(f"after {format_duration(max(0.0, until - state.session_at))}")
     return f"{name}: {', '.join(parts)}"
 
 

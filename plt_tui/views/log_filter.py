@@ -1,7 +1,7 @@
 """Which lines of a log ring are wanted (source, level), which of those match a search, and which are therefore shown.
 
 Holds numbers of lines, copies none. Looks at every line once, the newest first, piece by piece as long as its caller has time:
-a filter over 200 000 lines never holds a key up. Pure but for the CPU clock of `pattern`. Invariant: numbers grow strictly,
+a filter over a million lines never holds a key up. Pure but for the CPU clock of `pattern`. Invariant: numbers grow strictly,
 and after a look that was done they are exactly those of the lines in the ring that are wanted.
 """
 
@@ -12,6 +12,7 @@ from array import array
 from bisect import bisect_left
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Literal, TypeVar
 
 from plt_tui.views.log_ring import BAR_REACH, LogRing, Row
@@ -81,7 +82,9 @@ class LogIndex:
         """Take note of lines not looked at yet, new ones first, until `is_late` says so; one piece at least."""
         ring = self.ring
         self._forget()
-        while not self.is_done:
+        older: list[tuple[array[int], array[int]]] = []
+        is_in_time = True
+        while is_in_time and not self.is_done:
             if self._high < ring.stop:
                 stop = min(ring.stop, self._high + PIECE_LINES)
                 passing, hits = self._sorted_out(self._high, stop)
@@ -90,12 +93,12 @@ class LogIndex:
                 self._high = stop
             else:
                 start = max(ring.first, self._low - PIECE_LINES)
-                passing, hits = self._sorted_out(start, self._low)
-                self._passing[0:0] = passing
-                self.hits[0:0] = hits
+                older.append(self._sorted_out(start, self._low))
                 self._low = start
-            if is_late():
-                return
+            is_in_time = not is_late()
+        # In one go: whatever is put before a million numbers moves them all.
+        self._passing[0:0] = array("q", chain.from_iterable(passing for passing, _ in reversed(older)))
+        self.hits[0:0] = array("q", chain.from_iterable(hits for _, hits in reversed(older)))
 
     def older_hit(self, number: int) -> int | None:
         """The newest hit before line `number`; None when there is none."""

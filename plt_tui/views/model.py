@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left, bisect_right
-from collections import Counter
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple, TypeVar
 
 from plt_tui.control.state import RunState, apply
 from plt_tui.protocol.clean import cleaned
@@ -27,6 +28,7 @@ from plt_tui.protocol.events import (
     Eval,
     Event,
     Failed,
+    Gauges,
     Logs,
     OpenLine,
     Phase,
@@ -43,9 +45,15 @@ Topic = Literal["state", "steps", "branches", "evals", "samples", "logs", "story
 """Parts of the model that change apart from each other; `RunModel.revisions` counts the changes of each."""
 
 MAX_HAPPENINGS = 2_000
+ROUTINE_SHARE = 4
+"""Where happenings make room for new ones, what is routine goes first, but keeps one part in so many of the room."""
+MAX_READINGS = 300
+"""Newest readings of the machine that are kept: five minutes, at one a second."""
 
 _STORY = (CommandStatus, Checkpoint, CheckpointFailed, Eval, Phase, Run, Spike, Failed, Alert, End)
 _NEWS = (CommandStatus, CheckpointFailed, Spike, Failed, Alert, End)
+
+T = TypeVar("T")
 
 
 class StepTable:
@@ -104,6 +112,48 @@ class Happening:
     """Commands only: how many ranks there were when all of them had agreed; 0: not told."""
 
 
+def is_routine(event: Event) -> bool:
+    """True for what comes by itself, again and again: evaluations, and checkpoints that nobody gave a name."""
+    return isinstance(event, Eval) or (isinstance(event, Checkpoint) and not event.name)
+
+
+def newest(items: Sequence[T], count: int, event_of: Callable[[T], Event]) -> list[T]:
+    """The newest `count` of `items`, in their order; what is routine makes room first, but for its share of it."""
+    routine = [place for place, item in enumerate(items) if is_routine(event_of(item))]
+    others = sorted({*range(len(items))} - {*routine})
+    num_routine = max(min(len(routine), count // ROUTINE_SHARE), count - len(others))
+    kept = [*others[max(0, len(others) - (count - num_routine)) :], *routine[max(0, len(routine) - num_routine) :]]
+    return [items[place] for place in sorted(kept)]
+
+
+class Reading(NamedTuple):
+    """The machine at one moment, as shares from 0 to 1; None: unknown."""
+
+    time: float
+    """Unix seconds."""
+    cpu: float | None
+    """Of the cores that the run may use, or of its quota."""
+    memory: float | None
+    gpus: tuple[float | None, ...]
+    """Utilisation of each GPU."""
+
+
+def reading_of(gauges: Gauges) -> Reading:
+    """What is remembered of `gauges`."""
+    cores, quota, total = gauges.cores, gauges.cpu_quota, gauges.memory_total_bytes
+    used = [gpu.get("utilisation") for gpu in gauges.gpus]
+    if quota is None:
+        cpu = sum(cores) / len(cores) / 100 if cores else None
+    else:
+        cpu = gauges.cpu_used / quota if gauges.cpu_used is not None and quota else None
+    return Reading(
+        time=gauges.time,
+        cpu=cpu,
+        memory=gauges.memory_used_bytes / total if total else None,
+        gpus=tuple(use / 100 if isinstance(use, int | float) else None for use in used),
+    )
+
+
 class RunModel:
     """One run as a view knows it. Used from one thread."""
 
@@ -115,8 +165,12 @@ class RunModel:
         """Steps that rewinds left, by the numbers of `RunState.branches`; none where the record lacks them."""
         self.evals: list[Eval] = []
         """Evaluations of the line that the run is on, steps strictly increasing."""
+        self.branch_evals: dict[int, list[Eval]] = {}
+        """Those that rewinds left, by the numbers of `RunState.branches`."""
         self.samples = SampleShelf()
         self.logs = LogRing()
+        self.readings: deque[Reading] = deque(maxlen=MAX_READINGS)
+        """The machine, oldest first, since this view looks on."""
         self.happenings: dict[str, Happening] = {}
         """By command id, or a running number for what is no command; oldest first."""
         self.is_live = False
@@ -128,6 +182,8 @@ class RunModel:
         self.last_time = 0.0
         """Unix seconds of the newest word: of a run whose hub died, about when that was."""
         self._news: list[Event] = []
+        self._routine: deque[str] = deque()
+        """Keys of the happenings that are routine, oldest first."""
 
     def fold(self, event: Event) -> None:
         """Take in one event."""
@@ -153,6 +209,8 @@ class RunModel:
             case OpenLine():
                 self.logs.draw(event.time, event.source, event.text)
                 self.revisions["logs"] += 1
+            case Gauges():
+                self.readings.append(reading_of(event))
             case Sample():
                 self.samples.add(event)
                 self.revisions["samples"] += 1
@@ -160,11 +218,7 @@ class RunModel:
                 self._keep_evals_until(event.step - 1)
                 self.evals.append(event)
             case Run(start_step=last) | CommandStatus(name="rewind", status="applied", step=last):
-                self.steps.cut(last)
-                self.revisions["steps"] += 1
-                self._keep_evals_until(last)
-                self.samples.leave(last)
-                self.revisions["samples"] += 1
+                self._go_back(event, last)
             case CaughtUp():
                 self.is_live = True
         if isinstance(event, _STORY):
@@ -172,14 +226,36 @@ class RunModel:
         if self.is_live and (isinstance(event, _NEWS) or _is_last_phase(event)):
             self._news.append(event)
 
+    def line(self, branch: int) -> StepTable | None:
+        """The steps of a branch, or for 0 of the line that the run is on; None where the record lacks them."""
+        return self.branches.get(branch) if branch else self.steps
+
     def take_news(self) -> list[Event]:
         """Live events that a person should be told of, each given once."""
         news, self._news = self._news, []
         return news
 
-    def _keep_evals_until(self, last_step: int) -> None:
-        del self.evals[bisect_right(self.evals, last_step, key=lambda known: known.step) :]
+    def evals_of(self, branch: int) -> list[Eval]:
+        """The evaluations of a branch, or for 0 of the line that the run is on."""
+        return self.branch_evals.get(branch, []) if branch else self.evals
+
+    def _go_back(self, event: Event, last_step: int) -> None:
+        """Go on from `last_step`; the evaluations after it are those of the branch if `event` is the rewind that left one."""
+        self.steps.cut(last_step)
+        self.revisions["steps"] += 1
+        evals, branches = self._keep_evals_until(last_step), self.state.branches
+        if isinstance(event, CommandStatus) and branches and branches[-1].id == event.id:
+            self.branch_evals[branches[-1].number] = evals
+        self.samples.leave(last_step)
+        self.revisions["samples"] += 1
+
+    def _keep_evals_until(self, last_step: int) -> list[Eval]:
+        """Forget every evaluation after `last_step`, and return those."""
+        keep = bisect_right(self.evals, last_step, key=lambda known: known.step)
+        left = self.evals[keep:]
+        del self.evals[keep:]
         self.revisions["evals"] += 1
+        return left
 
     def _remember(self, event: Event) -> None:
         key, entry = str(self.events_seen), Happening(event=event, time=event.time)
@@ -192,10 +268,19 @@ class RunModel:
             if event.status == "agreed" and self.state.run is not None:
                 ranks = self.state.run.world_size
             entry = Happening(event=event, time=known.time if known is not None else event.time, life=life, ranks=ranks)
+        elif is_routine(event):
+            self._routine.append(key)
         self.happenings[key] = entry
         if len(self.happenings) > MAX_HAPPENINGS:
-            del self.happenings[next(iter(self.happenings))]
+            self._make_room()
         self.revisions["story"] += 1
+
+    def _make_room(self) -> None:
+        """Forget the oldest happening; as long as what is routine has more than its share, the oldest of that."""
+        key = next(iter(self.happenings))
+        if self._routine and (key == self._routine[0] or len(self._routine) > MAX_HAPPENINGS // ROUTINE_SHARE):
+            key = self._routine.popleft()
+        del self.happenings[key]
 
 
 def _time_of(event: Event) -> float:

@@ -7,7 +7,9 @@ CaughtUp, then what is live, and ends when nothing more can come.
 from __future__ import annotations
 
 import asyncio
+import shlex
 from collections.abc import AsyncIterator, Iterable
+from dataclasses import dataclass
 from typing import Protocol
 
 from plt_tui.errors import UsageError
@@ -34,6 +36,26 @@ class Source(Protocol):
     async def close(self) -> None:
         """Let go of the run, which goes on without this view. Harmless when repeated."""
         ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Elsewhere:
+    """Another machine that a run is on, and how to get there from this one. Safe to show."""
+
+    host: str
+    login: str
+    """The command line that logs in there, with a terminal: `ssh -t gpu1`."""
+    command: str
+    """What a shell there takes for `plt-tui`."""
+    again: str
+    """What `plt-tui attach` takes here to show the run once more."""
+
+    def typed(self, command: str) -> str:
+        """`command`, a line about the run that begins with `plt-tui`, as one types it at this machine."""
+        if command.startswith("plt-tui attach "):
+            return f"plt-tui attach {self.again}"
+        there = command.removeprefix("plt-tui")
+        return f"{self.login} {shlex.quote(self.command + there)}"
 
 
 class RecordSource:

@@ -47,7 +47,7 @@ class Standstill:
 def standstill(state: RunState, now: float) -> Standstill | None:
     """What is to be said at Unix time `now`; None where all is as usual, or cannot be known."""
     ranks = [rank for _, rank in sorted(state.ranks.items()) if rank.doing != "ended"]
-    if state.is_over or state.run is None or not ranks or now - _heard_at(state) > SILENT_S:
+    if state.is_over or state.run is None or not ranks or now - heard_at(state) > SILENT_S:
         return None
     step_s = state.pace.seconds_per_step
     least_s = min(_idle_s(rank, now) for rank in ranks)
@@ -115,8 +115,8 @@ def _idle_s(rank: RankStatus, now: float) -> float:
     return rank.idle_s + max(0.0, now - rank.time)
 
 
-def _heard_at(state: RunState) -> float:
-    """When the hub last told anything: the machine's gauges, or of any rank."""
+def heard_at(state: RunState) -> float:
+    """When the hub last told of the machine or of any rank, Unix seconds; 0: never."""
     times = [rank.time for rank in state.ranks.values()]
     return max([*times, state.gauges.time if state.gauges is not None else 0.0], default=0.0)
 

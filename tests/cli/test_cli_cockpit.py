@@ -18,6 +18,8 @@ from plt_tui.control.record import Recorder
 from plt_tui.errors import UsageError
 from plt_tui.protocol.events import CaughtUp, End, Event, Phase, Run, Step, Steps
 from tests.cli.commands import Call, caller
+from tests.held_runs import held_run
+from tests.server.hub_fakes import FakeHub
 
 BEGIN: list[Event] = [
     Phase(phase="starting", time=1e9),
@@ -113,3 +115,26 @@ def test_an_opened_run_tells_its_whole_record(shelf: Shelf) -> None:
     assert sum(event.count for event in events if isinstance(event, Steps)) == 20
     with pytest.raises(UsageError, match="no run 'none'"):
         shelf.open("none")
+
+
+def test_a_configuration_that_is_no_text_is_a_sentence(shelf: Shelf, tmp_path: Path) -> None:
+    """The Runs screen tells it and goes on."""
+    (tmp_path / "done" / "config.toml").write_bytes(b"[run]\nname = '\xff'\n")
+    with pytest.raises(UsageError, match=r"done/config\.toml: not UTF-8 text \(byte 0xff at offset 14\)"):
+        shelf.open("done")
+
+
+async def test_a_live_run_that_is_compared_is_only_watched(tmp_path: Path) -> None:
+    """Its hub is told so, and tells the other viewers; a run that is opened from the list can be steered."""
+    async with held_run(tmp_path / "quick", FakeHub()):
+        for readonly in (True, False):
+            run = Shelf(tmp_path, "me").open("quick", readonly=readonly)
+            source = await run.connect()
+            assert (run.readonly, source.readonly) == (readonly, readonly)
+            await source.close()
+
+
+def test_a_folder_that_no_configuration_can_name_is_not_opened() -> None:
+    """A run that the form starts could not lie in it."""
+    with pytest.raises(UsageError, match=r"--dir .*not UTF-8, so no configuration can keep it"):
+        cockpit.open_cockpit(Path(os.fsdecode(b"caf\xe9")))

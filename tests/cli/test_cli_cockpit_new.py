@@ -19,6 +19,7 @@ from plt_tui.config.sources import ENVIRONMENT
 from plt_tui.control.folder import RunFolder
 from plt_tui.errors import PltTuiError, StorageError, UsageError
 from plt_tui.views.draft import Mistake, command_line
+from tests.another_user import shared_folder, without_rights
 from tests.cli.commands import Call
 
 CPU = {"parallel.device": "cpu"}
@@ -111,6 +112,63 @@ def test_a_mistake_is_told_beside_its_field(draft: dict[str, str], key: str, wor
     assert words in seen.mistakes[0].text
     assert "hook-token" not in seen.mistakes[0].text
     assert seen.summary == {}
+
+
+@pytest.mark.parametrize(
+    ("draft", "key", "words"),
+    [
+        ({"train.init_from": "x" * 300}, "train.init_from", "cannot be looked at: File name too long"),
+        ({"run.dir": "x" * 300}, "run.dir", "cannot be used: File name too long"),
+        ({"run.dir": "x" * 300, "run.name": "a"}, "run.dir", "cannot be used: File name too long"),
+        ({"run.dir": '"a\\u0000b"'}, "run.dir", "cannot be used: embedded null byte"),
+        ({"run.dir": "file/runs"}, "run.dir", "file is no folder"),
+        ({"checkpoint.dir": "file"}, "checkpoint.dir", "file is no folder"),
+        ({"checkpoint.dir": "x" * 300, "run.name": "a"}, "checkpoint.dir", "cannot be used: File name too long"),
+        ({"checkpoint.dir": "kept", "run.name": "a"}, "checkpoint.dir", "holds the checkpoints of the run in /other/a"),
+        ({"export.to": '["nonsense"]'}, "", "no plug-in of the kind exporters is called 'nonsense'"),
+    ],
+)
+def test_what_a_start_would_refuse_is_a_mistake(draft: dict[str, str], key: str, words: str, port: NewRuns) -> None:
+    """The form tells it while one types, and neither ends nor makes anything; a start does refuse it."""
+    Path("file").write_text("")
+    Path("kept/a").mkdir(parents=True)
+    Path("kept/a/.owner").write_text("/other/a")
+    seen = port.check({**CPU, **draft})
+    assert [mistake.key for mistake in seen.mistakes] == [key]
+    assert words in seen.mistakes[0].text
+    assert sorted(str(path) for path in Path().rglob("*")) == ["file", "kept", "kept/a", "kept/a/.owner"]
+    with pytest.raises((PltTuiError, ValueError)):
+        port.launch({**CPU, **draft})
+
+
+@pytest.mark.parametrize("key", ["train.init_from", "run.dir", "checkpoint.dir"])
+def test_a_folder_that_is_closed_to_us_is_a_mistake(key: str, port: NewRuns, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With or without a name, which is looked for in it."""
+    with shared_folder() as folder:
+        (folder / "closed").mkdir(mode=0)
+        monkeypatch.chdir(folder)  # nobody may look into the other one
+        (folder / "text").write_text("some words to read\n" * 400)
+        for name in ("", "a"):
+            with without_rights():
+                seen = port.check({**CPU, "data.train": "text", key: str(folder / "closed" / "x"), "run.name": name})
+            assert [mistake.key for mistake in seen.mistakes] == [key]
+            assert "Permission denied" in seen.mistakes[0].text
+
+
+def test_a_folder_that_can_only_be_read_is_a_mistake(port: NewRuns, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such as one on a disk that is mounted so; of several that are to be made the nearest that is there counts."""
+    monkeypatch.setattr(os, "access", lambda place, mode: Path(place).name != "fixed")
+    Path("fixed").mkdir()
+    seen = port.check({**CPU, "run.dir": "fixed/a/b", "checkpoint.dir": "fixed"})
+    assert [mistake.key for mistake in seen.mistakes] == ["run.dir", "checkpoint.dir"]
+    assert all("nothing can be written in" in mistake.text for mistake in seen.mistakes)
+
+
+def test_checkpoints_that_are_the_runs_own_are_no_mistake(port: NewRuns) -> None:
+    """Their folder may have outlived the run's."""
+    Path("kept/a").mkdir(parents=True)
+    Path("kept/a/.owner").write_text(str(Path("runs/a").resolve()))
+    assert port.check({**CPU, "checkpoint.dir": "kept", "run.name": "a"}).mistakes == ()
 
 
 def test_all_mistakes_are_told_together(port: NewRuns) -> None:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from plt_tui.cli.compare import _open_comparison
 from plt_tui.config.load import to_toml
 from plt_tui.config.schema import RunConfig
 from plt_tui.control.folder import RunFolder
 from plt_tui.control.record import Recorder
 from plt_tui.protocol.events import End, Event, Phase, Run, Step
+from plt_tui.views.tui.runs import OpenedRun
 from tests.cli.commands import Call, caller
 from tests.control.said import rewind
 
@@ -100,3 +103,26 @@ def test_what_cannot_be_compared_is_said(call: Call, runs: Path, names: list[str
     outcome = call("compare", *names, "--dir", str(runs))
     assert (outcome.exit_code, outcome.out) == (2, "")
     assert said in outcome.err
+
+
+def test_a_comparison_on_a_terminal_only_watches(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also live runs, which could be steered."""
+    opened: list[OpenedRun] = []
+
+    class App:
+        """Takes what it would show."""
+
+        return_code = 0
+
+        def __init__(self, *, compare: list[OpenedRun], **_: object) -> None:
+            opened.extend(compare)
+
+        def run(self) -> None:
+            """Nothing."""
+
+    monkeypatch.setattr("plt_tui.views.tui.app.RunApp", App)
+    folders = {name: RunFolder(runs / name) for name in ("a", "b")}
+    lock = folders["a"].lock()
+    assert _open_comparison(folders) == 0
+    os.close(lock)
+    assert [(run.name, run.readonly) for run in opened] == [("a", True), ("b", True)]

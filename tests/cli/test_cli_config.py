@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -99,6 +100,10 @@ def test_init_overwrites_nothing(own_folder: Path, call: Call) -> None:
         ("", ["--set", "parallel.device=cuda:99"], 2, ["cuda:99 was asked for"]),
         ("", ["--set", "data.train=plugin:words"], 2, ["no plug-in of the kind datasets is called 'words'"]),
         ("", ["--set", "model.arch=mine:3"], 2, ["no plug-in of the kind models is called 'mine'"]),
+        ("", ["--set", 'export.to=["nonsense"]'], 2, ["no plug-in of the kind exporters is called 'nonsense'"]),
+        ("", ["--set", "run.dir=bad.txt"], 5, ["run.dir: bad.txt cannot be used"]),
+        ("", ["--set", "checkpoint.dir=bad.txt"], 5, ["checkpoint.dir: bad.txt cannot be used"]),
+        ("", ["--set", f"train.init_from={'x' * 300}"], 2, ["train.init_from", "cannot be looked at: File name too long"]),
         ("", ["--plugin", "no.py"], 2, ["--plugin no.py: no such file"]),
         (None, [], 2, ["a.toml: no such file"]),
     ],
@@ -185,3 +190,17 @@ def test_neither_check_nor_data_imports_torch(own_folder: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout.endswith("\nFalse\n")
+
+
+@pytest.mark.parametrize("command", [("check", "a.toml"), ("run", "--no-ui")])
+@pytest.mark.parametrize("key", ["run.dir", "checkpoint.dir", "data.eval"])
+def test_bytes_that_are_no_text_are_a_mistake(own_folder: Path, call: Call, command: tuple[str, str], key: str) -> None:
+    """A path may have them, the file that the run keeps its configuration in may not; nothing is made."""
+    name = os.fsdecode(b"caf\xe9")
+    (own_folder / "a.toml").write_text("")
+    (own_folder / name).write_text("some words to read\n" * 400)
+    done = call(*command, "--set", f"{key}={name}")
+    assert (done.exit_code, done.out) == (2, "")
+    assert f"--set {key}: " in done.err
+    assert "not UTF-8, so no configuration can keep it; rename" in done.err
+    assert {path.name for path in own_folder.iterdir()} == {"a.toml", name}

@@ -19,7 +19,7 @@ from plt_tui.config.schema import RunConfig
 from plt_tui.control.feed import Feed
 from plt_tui.control.folder import RunFolder, RunInfo
 from plt_tui.protocol.commands import VERBS, Command
-from plt_tui.protocol.events import Checkpoint, CommandStatus, Phase, Recent, Run, Step
+from plt_tui.protocol.events import Checkpoint, CommandStatus, Phase, Recent, Run, Step, Viewers
 from plt_tui.server.unix import serve_unix
 from tests.cli.commands import Call
 
@@ -167,3 +167,17 @@ def test_a_run_that_is_over_has_no_preview(tmp_path: Path, call: Call) -> None:
     outcome = call("ctl", "over", "undo", "--preview", "--dir", str(tmp_path))
     assert outcome.exit_code == 1
     assert "plt-tui run --resume auto --name over" in outcome.err
+
+
+def test_show_of_a_live_run_lists_who_looks_on(hub: DeafHub, tmp_path: Path, call: Call) -> None:
+    """In the order in which they came, with names that a terminal can bear; `show` itself is gone before it is one of them."""
+    ana = {"actor": "tui ana@box", "door": "socket", "readonly": False, "since": 1e9}
+    eve = {"actor": "http eve\x1b[2J", "door": "http", "readonly": True, "since": 1e9 + 1}
+    hub.feed.publish(Viewers(viewers=[ana, eve]))
+    assert json.loads(call("show", "live", "--json", "--dir", str(tmp_path)).out)["viewers"] == [ana, eve]
+    lines = call("show", "live", "--dir", str(tmp_path)).out.splitlines()
+    shown = [line.split(maxsplit=1)[1] for line in lines if line.startswith("viewers ")]
+    assert [line.partition(", since ")[0] for line in shown] == [
+        "tui ana@box, by socket",
+        "http eve\\x1b[2J, by http, read-only",
+    ]

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from plt_tui.cli import files as files_module
 from plt_tui.cli.attach import source_of
 from plt_tui.cli.files import recorded_logs, run_files
 from plt_tui.config.load import to_toml
@@ -85,7 +86,7 @@ def test_an_end_that_was_recorded_is_no_crash(own_folder: Path) -> None:
 
 
 def test_who_has_not_heard_all_history_gets_every_step(own_folder: Path) -> None:
-    """Steps of history come in blocks that have no numbers; what has one is not told twice."""
+    """A block of steps comes as a whole, also where some of it was heard; what came before its last number comes once."""
     run, events = recorded(own_folder, step(1), step(2), Phase(phase="running"), replace(END, step=2))
     words = run_files(run).last_words(apply(RunState(), events[0]), events[0].seq, False)
     assert words is not None
@@ -172,3 +173,14 @@ def test_reading_ends_when_nobody_waits(own_folder: Path) -> None:
     run, _ = recorded(own_folder, step(1), END)
     with pytest.raises(GaveUp):
         run_files(run).texts(1, 0, tell)
+
+
+async def test_lines_that_a_view_is_not_given_are_counted(own_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a search that finds nothing would say that there is nothing."""
+    run, _ = recorded(own_folder, step(1), END)
+    (run.logs / "rank-0.log").write_text("".join(f"2026-01-02T03:04:05 INFO {number}\n" for number in range(30)))
+    (run.logs / "rank-1.log").write_text("2026-01-02T03:04:06 INFO one\n")
+    assert recorded_logs(run).dropped == 0
+    monkeypatch.setattr(files_module, "LOG_LINES", 10)
+    logs = recorded_logs(run)
+    assert (len(logs.lines), logs.dropped) == (11, 20)

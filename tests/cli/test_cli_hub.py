@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
+import socket
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,15 +16,17 @@ from pathlib import Path
 import psutil
 import pytest
 
-from plt_tui.cli.hub import ignore_stops, start_process, wait_for_socket
+from plt_tui.cli.hub import Served, _open_http, ignore_stops, start_process, wait_for_socket, where_served
 from plt_tui.config.load import to_toml
-from plt_tui.config.schema import ParallelSection, RunConfig
+from plt_tui.config.schema import MetricsSection, ParallelSection, RunConfig
 from plt_tui.control.folder import RunFolder
 from plt_tui.control.record import read_journal, read_overview
 from plt_tui.errors import STOP_EXIT_CODES, PltTuiError, RunInUse, UsageError
 from plt_tui.protocol.commands import new_command
 from plt_tui.protocol.events import End
+from plt_tui.server.audience import Audience
 from plt_tui.views.client import HubClient, run_command
+from tests.server.hub_fakes import FakeHub
 
 DEADLINE_S = 30.0
 GONE_S = 5.0
@@ -73,6 +78,13 @@ def ranks_of(folder: RunFolder, process: subprocess.Popen[bytes]) -> list[psutil
     return [child for child in children if "resource_tracker" not in " ".join(child.cmdline())]
 
 
+async def opened_http(folder: RunFolder, config: RunConfig) -> Served:
+    """What is said of the HTTP server, which has been open for a moment."""
+    hub = FakeHub()
+    async with contextlib.AsyncExitStack() as doors:
+        return await _open_http(hub, Audience(hub.feed), folder, config, doors)
+
+
 def end_of(folder: RunFolder) -> End:
     """The last word of the run."""
     end = read_journal(folder)[-1]
@@ -118,6 +130,24 @@ def test_a_killed_hub_takes_its_ranks_along_and_the_run_can_go_on(folder: RunFol
     folder.create(CONFIG)
     assert start("trains").wait(DEADLINE_S) == 0
     assert end_of(folder).phase == "finished"
+
+
+def test_files_of_the_working_folder_are_not_run(
+    folder: RunFolder, start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither in the hub nor in its ranks and helpers, whatever they are called; and ranks inherit no variable for that."""
+    foreign = tmp_path / "foreign"
+    foreign.mkdir()
+    imported_by_multiprocessing = ("socket", "pickle", "threading") if sys.version_info >= (3, 11) else ()
+    for name in ("random", "argparse", "runpy", "asyncio", "plt_tui", *imported_by_multiprocessing):
+        (foreign / f"{name}.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'a').write({name!r}); raise ImportError")
+    monkeypatch.chdir(foreign)
+    process = start("tells_its_environment")
+    assert process.wait(DEADLINE_S) == 0
+    assert not (tmp_path / "ran").exists()
+    log = (folder.logs / "rank-0.log").read_text()
+    assert "PATH=" in log
+    assert "PYTHONSAFEPATH=" not in log
 
 
 def test_stops_behind_the_end_of_a_run_are_ignored_for_good() -> None:
@@ -189,3 +219,46 @@ def test_the_hub_holds_the_folder_of_the_checkpoints_too(folder: RunFolder, tmp_
         process.terminate()
         assert process.wait(DEADLINE_S) == 143
     os.close(folder.claim(root))
+
+
+@pytest.mark.parametrize(
+    ("metrics", "words"),
+    [
+        (MetricsSection(), "http://x:1 shows this run, read-only, to everybody on this machine"),
+        (MetricsSection(token=True), "http://x:1 shows this run, read-only, for who has the token in {token}"),
+        (MetricsSection(control=True), "http://x:1 shows this run and takes commands for who has the token in {token}"),
+    ],
+)
+def test_where_a_run_is_served_is_a_sentence(folder: RunFolder, metrics: MetricsSection, words: str) -> None:
+    """With the place of the token, not the token."""
+    assert where_served(folder, RunConfig(metrics=metrics), "http://x:1") == words.format(token=folder.http_token)
+
+
+def test_a_token_of_a_port_that_is_taken_lies_nowhere(folder: RunFolder) -> None:
+    """Nobody is told of an address, and nothing tempts to send it to whoever has the port; the run goes on and says why."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        config = RunConfig(metrics=MetricsSection(serve=True, control=True, address=address))
+        served = asyncio.run(opened_http(folder, config))
+    assert served.url == ""
+    assert "Address already in use; metrics are not served (try 127.0.0.1:0" in served.problem
+    assert not folder.http_token.exists()
+
+
+def test_a_token_that_cannot_be_written_serves_nobody(folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The run trains on, and says why; an old one is gone."""
+    folder.http_token.write_text("old")
+
+    def replace_file(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("plt_tui.server.token.replace_file", replace_file)
+    config = RunConfig(metrics=MetricsSection(serve=True, control=True))
+
+    served = asyncio.run(opened_http(folder, config))
+    assert served.url == ""
+    assert (
+        served.problem
+        == f"{folder.http_token}: cannot be written: No space left on device; free some space; metrics are not served"
+    )
+    assert not folder.http_token.exists()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from plt_tui.cli.run import (
     _hold,
     _known_name,
     _load,
+    _prepare,
     _refuse_other_line,
     _Request,
     _resume_mode,
@@ -87,6 +89,29 @@ def test_switches_set_their_keys() -> None:
     given = _Request(config=None, named={}, gpu=1, serve_metrics=True, sets=(), resume=None, plugins=())
     config = _load(given, None).config
     assert (config.parallel.device, config.metrics.serve) == ("cuda:1", True)
+
+
+def test_commands_over_http_are_served_and_need_the_token() -> None:
+    """`--http-control` is all that it takes."""
+    given = _Request(config=None, named={}, gpu=None, serve_metrics=False, http_control=True, sets=(), resume=None, plugins=())
+    loaded = _load(given, None)
+    assert (loaded.config.metrics.serve, loaded.config.metrics.control, loaded.config.metrics.needs_token) == (True, True, True)
+    assert {loaded.origins[f"metrics.{key}"] for key in ("serve", "control")} == {"--http-control"}
+
+
+def test_each_export_to_names_one_exporter() -> None:
+    """Together they are the list of the configuration, and take the place of that of a file."""
+    Path("mine.toml").write_text('[export]\nto = ["mlflow"]\n')
+    given = replace(request("mine.toml"), export_to=("tensorboard", "wandb"))
+    loaded = _load(given, Path("mine.toml"))
+    assert (loaded.config.export.to, loaded.origins["export.to"]) == (("tensorboard", "wandb"), "--export-to")
+
+
+def test_an_unknown_exporter_is_refused_before_anything_is_made() -> None:
+    """With the names that there are."""
+    with pytest.raises(UsageError, match=r"no plug-in of the kind exporters is called 'wandbb'; known: .*wandb"):
+        _prepare(replace(request(None, "parallel.device=cpu", name="abc"), export_to=("wandbb",)))
+    assert not Path("runs").exists()
 
 
 PROMPTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)

@@ -182,6 +182,50 @@ def test_an_error_is_one_sentence_on_stderr_and_its_exit_code(
     assert "\x1b" not in err
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [["show", "gone", "--config"], ["compare", "gone", "--json"], ["attach", "gone"], ["attach", "gone", "--stdio"]],
+)
+def test_a_configuration_that_is_no_text_is_a_sentence(
+    runs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: list[str]
+) -> None:
+    """Whoever needs it names the file; `ls` needs none."""
+    (runs / "gone" / "config.toml").write_bytes(b"\xff")
+    assert call(monkeypatch, *arguments, "--dir", str(runs)) == 2
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert "gone/config.toml: not UTF-8 text" in err
+    assert call(monkeypatch, "ls", "--dir", str(runs)) == 0
+
+
+@pytest.mark.parametrize("command", ["ls", "attach"])
+def test_a_folder_that_cannot_be_read_is_not_told_as_empty(
+    runs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    """A sentence, and a storage error's exit code."""
+    assert call(monkeypatch, command, "--dir", str(runs / "done" / "config.toml")) == 5
+    out, err = capsys.readouterr()
+    assert (out, "config.toml cannot be read: Not a directory" in err) == ("", True)
+
+
+@pytest.mark.parametrize(
+    ("name", "exit_code", "last"), [("done", 0, "finished: target reached"), ("gone", 1, "its hub is gone")]
+)
+def test_attach_without_a_terminal_tells_in_lines_how_a_run_ended(
+    runs: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    name: str,
+    exit_code: int,
+    last: str,
+) -> None:
+    """On stdout, with the exit code that the UI would have, and nothing is drawn."""
+    assert call(monkeypatch, "attach", name, "--dir", str(runs)) == exit_code
+    out, err = capsys.readouterr()
+    assert last in out
+    assert ("\x1b" in out, err) == (False, "")
+
+
 def test_the_version(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """On stdout."""
     assert call(monkeypatch, "--version") == 0

@@ -14,7 +14,7 @@ from plt_tui.config.schema import RunConfig
 from plt_tui.config.sources import environment_layer, options_layer, toml_layer
 from plt_tui.errors import UsageError
 
-_SECTIONS = "run, data, model, train, optim, parallel, eval, sample, checkpoint, guard, control, alerts, metrics, ui"
+_SECTIONS = "run, data, model, train, optim, parallel, eval, sample, checkpoint, guard, control, alerts, metrics, export, ui"
 
 # TOML text -> the whole message, without "config.toml:" at the head of each line.
 BROKEN: dict[str, tuple[str, list[str]]] = {

@@ -14,6 +14,7 @@ from plt_tui.config.blueprint import FORMAT, Blueprint, from_header, header
 from plt_tui.config.pretrained import PRETRAINED_KEYS, checkpoints, locate, pretrained_values, refuse_unfit
 from plt_tui.config.schema import DataSection, ModelSection, RunConfig, TrainSection
 from plt_tui.errors import PltTuiError, UsageError
+from tests.another_user import shared_folder, without_rights
 
 HEADER = header(Blueprint(shape=ModelSection(layers=3), context=32, vocab_size=99), "byte")
 SHAPE = {**HEADER["shape"], "context": 32, "vocab_size": 99}
@@ -173,3 +174,13 @@ def test_no_torch_is_needed() -> None:
     code = "import sys, plt_tui.config.pretrained; print(*(name for name in ('torch', 'numpy') if name in sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.split() == []
+
+
+@pytest.mark.parametrize("place", ["x" * 300, "closed/model"])
+def test_where_one_may_not_look_there_are_no_weights(place: str) -> None:
+    """A name that no file can have, a folder that is closed to us: one sentence."""
+    with shared_folder() as folder:
+        (folder / "closed" / "model").mkdir(parents=True)
+        (folder / "closed").chmod(0)
+        with without_rights(), pytest.raises(UsageError, match=r"cannot be looked at: (File name|Permission)"):
+            locate(folder / place)

@@ -7,6 +7,7 @@ from pydantic import ValidationError
 
 from plt_tui.config.presets import PRESETS, preset
 from plt_tui.config.schema import ModelSection, RunConfig
+from plt_tui.config.section import field_docs
 
 
 def test_the_defaults_pass_their_own_rules():
@@ -112,6 +113,6 @@ def test_good_devices(value):
 def test_every_field_has_a_sentence():
     """The docstring under each field is its description: forms, templates and messages are made of it."""
     for name, section in RunConfig.model_fields.items():
-        for key, field in section.annotation.model_fields.items():
-            assert field.description, f"{name}.{key}"
-            assert field.description.endswith(".")
+        docs = field_docs(section.annotation)
+        assert list(docs) == list(section.annotation.model_fields), name
+        assert [key for key, doc in docs.items() if not doc.endswith(".")] == []

@@ -59,12 +59,23 @@ def test_a_person_can_choose_what_a_run_can() -> None:
         ("keys.pause = 1", "s.toml:2: ui.keys: unknown key; there are theme, chart, palette, bell and low_bandwidth"),
         ('"a\\u001b[2J" = 1', r"s.toml:2: ui.a\x1b[2J: unknown key; there are theme, chart, palette, bell and low_bandwidth"),
         ("[keys]\npause = 1", 's.toml:3: keys.pause: expected text such as "x" or "x,ctrl+x", found 1'),
-        ("[key]\npause = 1", "s.toml:2: key: unknown section; there are [ui] and [keys]"),
+        ("[key]\npause = 1", "s.toml:2: key: unknown section; there are [ui], [keys] and [remote]"),
     ],
 )
 def test_a_wrong_line_is_named(line: str, said: str) -> None:
     """File, line, what was expected and what was found."""
     assert parse_settings(f"[ui]\n{line}\n", "s.toml").problems == (said,)
+
+
+def test_the_command_of_another_machine() -> None:
+    """By its name, or for all that have no line of their own; what is no command is told."""
+    found = parse_settings('[remote]\ngpu1 = "~/bin/plt-tui"\n"*" = "plt"\nbad = "-v"\nworse = 3\n', "s.toml")
+    assert [found.remote_command(host) for host in ("gpu1", "gpu2")] == ["~/bin/plt-tui", "plt"]
+    assert found.problems == (
+        's.toml:4: remote.bad: expected a command such as "~/venv/bin/plt-tui", found text "-v"',
+        's.toml:5: remote.worse: expected a command such as "~/venv/bin/plt-tui", found 3',
+    )
+    assert Settings().remote_command("gpu1") == ""
 
 
 def test_one_wrong_value_costs_only_itself() -> None:

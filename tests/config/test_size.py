@@ -30,7 +30,7 @@ def test_feed_forward_width_follows_the_documented_rule(keys: dict[str, object],
 @pytest.mark.parametrize(
     "keys",
     [
-        *({"preset": name, **model_preset(name)} for name in [*(set(PRESETS) - {"depth:N"}), "depth:3"]),
+        *({"preset": name, **model_preset(name)} for name in [*sorted(set(PRESETS) - {"depth:N"}), "depth:3"]),
         {"bias": True},
         {"bias": True, "norm": "layernorm", "kv_heads": 2},
         {"norm": "layernorm", "position": "learned"},

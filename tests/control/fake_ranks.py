@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -139,6 +140,13 @@ def _fail(spec: RankSpec, link: RankEnd, message: str, exit_code: int = 4) -> No
 def trains(spec: RankSpec, link: RankEnd) -> int:
     """Reach the target."""
     print("2026-01-02T03:04:05 INFO hello from", spec.rank)
+    return _play(spec, link, TARGET)
+
+
+def tells_its_environment(spec: RankSpec, link: RankEnd) -> int:
+    """Reach the target; the log holds the environment."""
+    for name, value in os.environ.items():
+        print(f"{name}={value}")
     return _play(spec, link, TARGET)
 
 
@@ -424,6 +432,16 @@ def leaves_a_grandchild(spec: RankSpec, link: RankEnd) -> int:
             time.sleep(PACE_S)
         os._exit(0)
     return 5
+
+
+def has_a_helper(spec: RankSpec, link: RankEnd) -> int:
+    """Start a process that starts another, say which they are, and do nothing until killed."""
+    chain = "import subprocess, sys; print(subprocess.Popen(['sleep', '1000000']).pid, flush=True); sys.stdin.read()"
+    with subprocess.Popen([sys.executable, "-c", chain], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as helper:
+        assert helper.stdout is not None
+        _say(spec, link, f"{helper.pid} {int(helper.stdout.readline())}")
+        time.sleep(FOREVER)
+    return 0
 
 
 def prints(spec: RankSpec, link: RankEnd) -> int:

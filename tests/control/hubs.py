@@ -13,7 +13,8 @@ import psutil
 
 from plt_tui.config.schema import ControlSection, RunConfig
 from plt_tui.control.folder import RunFolder
-from plt_tui.control.hub import Hub, HubOptions
+from plt_tui.control.hub import Hub
+from plt_tui.control.options import HubOptions
 from plt_tui.control.placement import Placement
 from plt_tui.control.record import read_journal
 from plt_tui.protocol.commands import Command, new_command

@@ -84,6 +84,35 @@ def test_a_rank_that_the_kernel_killed_for_memory_is_told_so(hub_folder: RunFold
     )
 
 
+@pytest.mark.usefixtures("watchful")
+def test_what_the_kernel_killed_long_before_says_nothing_of_a_rank(
+    hub_folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The counter is that of the whole control group: a rank is killed long after another process of it."""
+    kills, looks = 3, 0
+
+    def oom_kills() -> int:
+        nonlocal looks
+        looks += 1
+        return kills
+
+    monkeypatch.setattr(cgroup, "oom_kills", oom_kills)
+    hub = new_hub(hub_folder, "trains_on", hang_s=0.0)
+
+    async def scenario() -> None:
+        nonlocal kills
+        async with running(hub):
+            await until(is_training(hub))
+            kills += 1
+            enough = looks + 2 * attempt_module.OOM_LOOKS
+            await until(lambda: looks >= enough)
+            os.kill(rank_pid(hub, 0), signal.SIGKILL)
+            await until(lambda: len(said(hub, Failed)) > 0)
+
+    play(scenario())
+    assert said(hub, Failed)[0].message == "killed by SIGKILL"
+
+
 @pytest.mark.usefixtures("watchful", "no_descriptor_left_open")
 def test_a_rank_that_stands_still_is_named_and_all_are_started_again(hub_folder: RunFolder) -> None:
     """Not the one that waits for it; its stacks go along."""

@@ -12,9 +12,11 @@ from hypothesis import strategies as st
 from plt_tui.control import feed as feed_module
 from plt_tui.control.feed import Cursor, Feed, History
 from plt_tui.control.state import RunState, apply
+from plt_tui.errors import UsageError
 from plt_tui.protocol.events import (
     Alert,
     CommandStatus,
+    End,
     Event,
     Gauges,
     Logs,
@@ -26,8 +28,9 @@ from plt_tui.protocol.events import (
     Run,
     Step,
     Steps,
+    Viewers,
 )
-from tests.control.said import rewind
+from tests.control.said import NumberedFeed, rewind
 
 
 def step(number: int) -> Step:
@@ -394,3 +397,94 @@ def test_a_rank_that_is_gone_is_told_to_nobody() -> None:
     events, _ = feed.read(Cursor())
     assert [event.kind for event in events] == ["phase"]
     assert reduce(apply, events, RunState()).ranks == feed.state.ranks == {}
+
+
+def test_a_late_reader_knows_that_the_ranks_have_ended() -> None:
+    """What they said last, before the end of the run, must not come behind it as news."""
+    feed = Feed()
+    feed.publish(RankStatus(rank=0, pid=7, doing="training"))
+    feed.publish(End(phase="finished", step=1, exit_code=0))
+    late = reduce(apply, feed.read(Cursor())[0], RunState())
+    assert late.ranks == feed.state.ranks
+    assert late.ranks[0].doing == "ended"
+
+
+def test_of_the_viewers_the_newest_list_is_told() -> None:
+    """It is of the moment: no event of the run, and a late reader gets the last one only."""
+    feed = Feed()
+    for names in (["ana"], ["ana", "bob"]):
+        feed.publish(Viewers(viewers=[{"actor": name, "door": "socket", "readonly": False, "since": 1.0} for name in names]))
+    assert [viewer["actor"] for viewer in feed.state.viewers] == ["ana", "bob"]
+    assert feed.events == []
+    assert [event.viewers for event in feed.read(Cursor())[0] if isinstance(event, Viewers)] == [list(feed.state.viewers)]
+
+
+def words(feed: Feed, after: int) -> list[str]:
+    """What a reader is told that goes on behind a number, in short: "Alert 3", "1-3 @7" for steps up to number 7, "log a"."""
+    said = []
+    for event in feed.read(feed.after(after))[0]:
+        if isinstance(event, Steps):
+            numbers = event.column("step")
+            branch = f"{event.branch}: " if event.branch else ""
+            said.append(f"{branch}{numbers[0]:.0f}-{numbers[-1]:.0f} @{event.seq}")
+        elif isinstance(event, Logs):
+            said += [f"log {line[3]}" for line in event.lines] + ([f"dropped {event.dropped}"] if event.dropped else [])
+        else:
+            said.append(f"{type(event).__name__} {event.seq}")
+    return said
+
+
+def test_a_reader_goes_on_behind_a_number() -> None:
+    """Of events, steps and log lines what came behind it; what is not recorded and was said since then; gauges in any case."""
+    feed = NumberedFeed()
+    feed.publish(logs("a"))
+    for event in (Alert(topic="t", text="1"), step(1), step(2)):  # numbers 1, 2, 3
+        feed.publish(event)
+    feed.publish(logs("b"))
+    feed.publish_unrecorded(Alert(topic="record", text="disk full"))
+    for event in (step(3), Alert(topic="t", text="2"), gauges(1.0)):  # numbers 4 and 5
+        feed.publish(event)
+    feed.publish(logs("c"))
+    everything = ["Alert 1", "Alert 0", "Alert 5", "1-3 @4", "log a", "log b", "log c", "Gauges 0"]
+    assert words(feed, 0) == everything
+    assert words(feed, 1) == ["Alert 0", "Alert 5", "1-3 @4", "log b", "log c", "Gauges 0"]
+    assert words(feed, 3) == ["Alert 0", "Alert 5", "3-3 @4", "log b", "log c", "Gauges 0"]
+    assert words(feed, 4) == ["Alert 0", "Alert 5", "log c", "Gauges 0"]
+    assert words(feed, 5) == ["log c", "Gauges 0"]
+    with pytest.raises(UsageError, match=r"after 6: the record of this run ends with number 5"):
+        feed.after(6)
+
+
+def test_a_branch_comes_again_only_where_its_rewind_is_news() -> None:
+    """Whoever knows the rewind knows the branch; whoever does not gets all of it, also the steps that it saw on the line."""
+    feed = NumberedFeed()
+    for event in (step(1), step(2), step(3), rewind(1, 3), step(2), rewind(1, 2, id_="s"), step(2)):
+        feed.publish(event)
+    assert words(feed, 0) == ["CommandStatus 4", "CommandStatus 6", "1: 2-3 @0", "2: 2-2 @0", "1-2 @7"]
+    assert words(feed, 2) == ["CommandStatus 4", "CommandStatus 6", "1: 2-3 @0", "2: 2-2 @0", "2-2 @7"]
+    assert words(feed, 5) == ["CommandStatus 6", "2: 2-2 @0", "2-2 @7"]
+    assert words(feed, 6) == ["2-2 @7"]
+
+
+def test_log_lines_of_an_old_moment_come_as_far_as_they_are_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that the ring has lost since then are counted, those that were lost before are not; the ring stays small."""
+    monkeypatch.setattr(feed_module, "LOG_LINES", 5)
+    feed = NumberedFeed()
+    feed.publish(Logs(lines=[], dropped=3))
+    for number in range(1, 41):
+        feed.publish(Alert(topic="t", text=""))
+        feed.publish(logs(str(number)))
+    assert words(feed, 38)[2:] == ["log 38", "log 39", "log 40"]
+    assert words(feed, 35)[5:] == ["log 36", "log 37", "log 38", "log 39", "log 40", "dropped 1"]
+    assert words(feed, 0)[40:] == ["log 36", "log 37", "log 38", "log 39", "log 40", "dropped 38"]
+    assert words(feed, 1)[39:44] == ["log 36", "log 37", "log 38", "log 39", "log 40"]
+    assert len(feed._logs._seqs) <= 2 * 5
+
+
+def test_a_reader_of_a_record_without_numbers_is_given_everything() -> None:
+    """Steps that were never recorded come before every number: there is none to go on behind."""
+    feed = Feed()
+    feed.publish(step(1))
+    assert words(feed, 0) == ["1-1 @0"]
+    with pytest.raises(UsageError):
+        feed.after(1)

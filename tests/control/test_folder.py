@@ -26,10 +26,11 @@ from plt_tui.control.folder import (
     fresh_folder,
     host_name,
     list_runs,
-    replace_file,
 )
 from plt_tui.errors import RunInUse, StorageError, UsageError
 from plt_tui.protocol.commands import NAME_PATTERN
+from plt_tui.protocol.durable import replace_file
+from tests.another_user import shared_folder, without_rights
 
 INFO = RunInfo(name="a", host="box", pid=4711, boot_id="b", socket="/s", phase="running", metrics_url="http://x")
 NOW = time.struct_time((2026, 11, 22, 9, 5, 0, 6, 326, 0))
@@ -235,17 +236,6 @@ def test_the_lock_is_taken_where_not_a_word_can_be_written(folder: RunFolder, mo
     os.close(descriptor)
 
 
-def test_what_killed_ranks_left_of_their_meetings_is_removed(folder: RunFolder) -> None:
-    """Before the next meeting, and when a run ends."""
-    for name in (".meeting-0", ".meeting-ab", ".owner"):
-        (folder.path / name).touch()
-    assert folder.fresh_meeting_file() not in folder.path.iterdir()
-    assert {path.name for path in folder.path.glob(".*")} == {".owner"}
-    (folder.path / ".meeting-1").touch()
-    folder.clear_meetings()
-    assert {path.name for path in folder.path.glob(".*")} == {".owner"}
-
-
 def test_asking_whether_a_run_is_live_does_not_keep_others_from_taking_it(folder: RunFolder) -> None:
     """`is_live` holds the lock for a moment; whoever wants the run just then waits for it instead of failing."""
     descriptor = os.open(folder.path / "lock", os.O_RDWR | os.O_CREAT)
@@ -288,7 +278,7 @@ def test_the_socket_path_is_short_and_its_folder_private(tmp_path: Path, monkeyp
     path = deep.socket_path()
     assert len(os.fsencode(path)) <= MAX_SOCKET_PATH
     assert path.parent.stat().st_uid == os.getuid()
-    assert path.parent.stat().st_mode & 0o077 == 0 or path.parent == deep.path
+    assert path.parent.stat().st_mode & 0o077 == 0
 
 
 def test_the_socket_lies_in_the_runtime_folder_if_there_is_one(folder: RunFolder, own_folders: Path) -> None:
@@ -298,16 +288,19 @@ def test_the_socket_lies_in_the_runtime_folder_if_there_is_one(folder: RunFolder
     assert path.name == f"a-{os.getpid()}.sock"
 
 
-@pytest.mark.parametrize("trap", ["missing", "file", "link", "long"])
+@pytest.mark.parametrize("trap", ["missing", "file", "link", "long", "open"])
 def test_an_unusable_runtime_folder_is_left_alone(
     folder: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trap: str
 ) -> None:
-    """A link laid by somebody else, a file in its place, a missing or a too deep folder: the next place is taken."""
+    """A link laid by somebody else, a file in its place, a missing, a too deep or an open folder: the next place is taken."""
     runtime = tmp_path / ("r" * 120 if trap == "long" else "r")
     if trap != "missing":
         runtime.mkdir()
     if trap == "file":
         (runtime / "plt-tui").write_text("")
+    if trap == "open":
+        (runtime / "plt-tui").mkdir()
+        (runtime / "plt-tui").chmod(0o755)
     if trap == "link":
         (tmp_path / "elsewhere").mkdir()
         (runtime / "plt-tui").symlink_to(tmp_path / "elsewhere")
@@ -322,6 +315,24 @@ def test_no_place_for_a_socket_is_a_storage_error(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(folder_module.tempfile, "gettempdir", lambda: str(deep))
     with pytest.raises(StorageError, match="set XDG_RUNTIME_DIR"):
         RunFolder(deep / "a").socket_path()
+
+
+@pytest.mark.parametrize("trap", ["file", "link"])
+def test_a_replaced_file_trusts_nothing_that_was_laid_there(tmp_path: Path, trap: str) -> None:
+    """A file that others can read, or a link, where the new content is written first: the content reaches neither."""
+    other, temporary = tmp_path / "other", tmp_path / ".token.tmp"
+    other.write_text("")
+    if trap == "link":
+        temporary.symlink_to(other)
+    else:
+        temporary.touch()
+        temporary.chmod(0o666)
+        other = temporary
+    with other.open() as theirs:
+        replace_file(tmp_path / "token", b"secret")
+        assert theirs.read() == ""
+    assert (tmp_path / "token").read_text() == "secret"
+    assert (tmp_path / "token").stat().st_mode & 0o777 == 0o600
 
 
 def test_a_replaced_file_is_old_or_new_for_every_reader(tmp_path: Path) -> None:
@@ -379,6 +390,53 @@ def test_runs_are_listed_newest_first(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     assert [run.name for run in list_runs(tmp_path)] == ["new", "old"]
     assert list_runs(tmp_path / "nowhere") == []
+
+
+def test_a_folder_that_is_closed_to_us_hides_no_other() -> None:
+    """A run of another user in a shared folder of runs is passed over: it is none for us, by its path too."""
+    with shared_folder() as runs:
+        make_runs(runs, "old", "closed", "new")
+        (runs / "closed").chmod(0)
+        with without_rights():
+            assert [run.name for run in list_runs(runs)] == ["new", "old"]
+            assert not RunFolder(runs / "closed").exists
+            with pytest.raises(UsageError, match="closed is not a run folder"):
+                find_run(runs, str(runs / "closed"))
+
+
+def test_a_run_that_goes_while_it_is_listed_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody removes it between two looks at its configuration; the others are listed."""
+    make_runs(tmp_path, "old", "going", "new")
+    stat = Path.stat
+
+    def stat_once(path: Path, **options: bool) -> os.stat_result:
+        status = stat(path, **options)
+        if path.name == "config.toml" and path.parent.name == "going":
+            path.unlink()
+        return status
+
+    monkeypatch.setattr(Path, "stat", stat_once)
+    assert {run.name for run in list_runs(tmp_path)} >= {"new", "old"}
+    assert [run.name for run in list_runs(tmp_path)] == ["new", "old"]
+
+
+def test_a_folder_of_runs_that_cannot_be_read_is_said() -> None:
+    """It is not the same as one without runs."""
+    with shared_folder() as folder:
+        runs = folder / "runs"
+        make_runs(runs, "a")
+        runs.chmod(0)
+        with without_rights(), pytest.raises(StorageError, match="runs cannot be read: Permission denied; choose another"):
+            list_runs(runs)
+        (folder / "file").write_text("")
+        with pytest.raises(StorageError, match="file cannot be read: Not a directory"):
+            find_run(folder / "file", "a")
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "a\0b"])
+def test_where_no_folder_can_be_there_is_no_run(tmp_path: Path, name: str) -> None:
+    """A name that the file system refuses to look at is no error: whoever wants to make the folder is told."""
+    assert not RunFolder(tmp_path / name).exists
 
 
 @pytest.mark.parametrize(

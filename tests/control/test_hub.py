@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import re
 import signal
+from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+from plt_tui.control import supervisor as supervisor_module
 from plt_tui.control.folder import RunFolder
+from plt_tui.control.hub import Hub
+from plt_tui.control.machine import CLEAR_AFTER, TOLD_AFTER
 from plt_tui.control.record import read_feed
-from plt_tui.protocol.events import Alert, Failed, Run
+from plt_tui.errors import RankFailed
+from plt_tui.protocol.commands import new_command
+from plt_tui.protocol.events import Alert, Checkpoint, Failed, Gauges, Run
 from tests.control.fake_ranks import FLOOD
 from tests.control.hubs import (
     asked,
@@ -201,4 +210,135 @@ def test_a_full_disk_does_not_stop_the_run(hub_folder: RunFolder, monkeypatch: p
     assert finish(hub) == 0
     alerts = [event.text for event in said(hub, Alert)]
     assert alerts[0].startswith("1 line of the record in memory only: No space left on device; free some space on ")
-    assert len([text for text in alerts if "memory only" in text]) < 6  # told again only when the number has doubled
+    own = [text for text in alerts if "memory only" in text and not text.startswith("run.json")]
+    assert len(own) < 6  # told again only when the number has doubled
+
+
+def test_what_a_kill_would_take_back_is_told_before_anything_of_it(
+    hub_folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A checkpoint of which the record does not know yet: an alert names the step from which on lines wait, while they do."""
+    hub = new_hub(hub_folder, "trains_on")
+
+    def full(_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    async def scenario() -> None:
+        async with running(hub):
+            await until(is_training(hub))
+            with monkeypatch.context() as broken:
+                broken.setattr(hub._recorder._journal, "write", full)
+                first = hub.feed.state.step
+                for _ in range(4):
+                    hub.publish(Checkpoint(step=first, path="checkpoints/step-1"))
+                    last = hub.feed.state.step
+                    await until(lambda last=last: hub.feed.state.step > last)  # type: ignore[misc]
+                broken.setattr(hub._folder, "write_info", full)
+                hub.update_info(phase="running")
+                text = hub.feed.state.alerts["record"].text
+                assert text.startswith("run.json cannot be written: No space left on device; ")
+                assert "lines of the record in memory only" in text
+                clause = f"a kill of the hub loses what was told since step {first}, checkpoints and edits too"
+                assert text.endswith(clause)
+                told = [event for event in hub.feed.events if isinstance(event, (Alert, Checkpoint))]
+                assert isinstance(told[0], Alert)
+                assert told[0].text.endswith(clause)
+            await until(lambda: "record" not in hub.feed.state.alerts)
+
+    play(scenario())
+
+
+def fails_on_restart(hub: Hub, act: Callable[[], None], match: str) -> None:
+    """Kill a rank once `act` has seen to it that no start of the ranks succeeds; the run must fail with words like `match`."""
+
+    async def scenario() -> None:
+        async with running(hub) as session:
+            await until(is_training(hub))
+            act()
+            os.kill(rank_pid(hub, 1), signal.SIGKILL)
+            await session
+
+    with pytest.raises(RankFailed, match=match):
+        play(scenario())
+    end = end_of(hub)
+    assert (end.phase, end.exit_code) == ("failed", 4)
+    assert re.search(match, end.reason)
+    info = hub._folder.read_info()
+    assert info is not None
+    assert info.phase == "failed"
+
+
+def test_a_system_that_starts_no_more_processes_ends_the_run_with_a_sentence(
+    hub_folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It says which rank, why, and what to do; views hear of the end, and the record has it."""
+
+    def refuse(_: object) -> None:
+        raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+    def act() -> None:
+        monkeypatch.setattr(supervisor_module.SpawnProcess, "start", refuse)
+
+    fails_on_restart(new_hub(hub_folder, "trains_on"), act, r"rank 0 cannot be started: .* unavailable; .*ulimit -u")
+
+
+def test_a_hibernated_run_that_cannot_come_back_ends(hub_folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The failure is the run's, not that of the resume: no view is left with a run that starts for ever."""
+    hub = new_hub(hub_folder, "trains_on")
+
+    def refuse(_: object) -> None:
+        raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+    async def scenario() -> None:
+        async with running(hub) as session:
+            await until(is_training(hub))
+            await asked(hub, "hibernate")
+            await until(lambda: hub.feed.state.phase == "hibernated")
+            monkeypatch.setattr(supervisor_module.SpawnProcess, "start", refuse)
+            await hub.submit(new_command("resume", actor="tui ana@box"))
+            await session
+
+    with pytest.raises(RankFailed, match="rank 0 cannot be started"):
+        play(scenario())
+    assert [status.status for status in hub.feed.state.commands][-1] == "refused"
+    assert end_of(hub).exit_code == 4
+
+
+def test_what_nobody_foresaw_ends_the_run_all_the_same(
+    hub_folder: RunFolder, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its kind is in the record, where it came from in the log."""
+    hub = new_hub(hub_folder, "trains_on")
+
+    def surprise() -> Path:
+        raise ValueError("a surprise")
+
+    fails_on_restart(
+        hub, lambda: monkeypatch.setattr(hub._meeting, "fresh", surprise), "the hub failed: ValueError: a surprise"
+    )
+    (logged,) = [record for record in caplog.records if record.getMessage() == "the hub failed"]
+    assert logged.exc_info is not None
+    assert isinstance(logged.exc_info[1], ValueError)
+
+
+def test_a_hot_gpu_is_an_alert_of_the_run(hub_folder: RunFolder) -> None:
+    """In the record, and until it has cooled down; the gauges themselves are only shown."""
+    hub = new_hub(hub_folder, "trains_on")
+    gpu = {"index": 0, "throttled": "heat"}
+    hot = Gauges(cores=[], memory_used_bytes=0, memory_total_bytes=0, gpus=[gpu])
+
+    async def scenario() -> None:
+        async with running(hub):
+            await until(is_training(hub))
+            for _ in range(TOLD_AFTER):
+                hub.on_gauges(hot)
+            assert hub.feed.state.alerts["gpu"].text == "slowed down by heat: gpu 0"
+            for _ in range(CLEAR_AFTER + 1):
+                hub.on_gauges(replace(hot, gpus=[{**gpu, "throttled": ""}]))
+            assert "gpu" not in hub.feed.state.alerts
+
+    play(scenario())
+    assert [event.text for event in read_feed(hub_folder).events if isinstance(event, Alert)] == [
+        "slowed down by heat: gpu 0",
+        "",
+    ]

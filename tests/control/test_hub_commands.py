@@ -246,6 +246,27 @@ def test_a_chosen_older_checkpoint_leaves_later_edits_behind(hub_folder: RunFold
     assert left.step > kept.step
 
 
+def test_a_chosen_checkpoint_that_the_ranks_refuse_changes_nothing(hub_folder: RunFolder) -> None:
+    """No rank has begun from it: the record stands where it stood, with all edits, and its last word is the refusal."""
+    first = new_hub(hub_folder, "trains_on")
+
+    async def scenario() -> None:
+        async with running(first) as session:
+            await until(is_training(first))
+            await asked(first, "set", name="lr", value=0.5)
+            await asked(first, "stop")
+            await session
+
+    play(scenario())
+    before = first.feed.state
+    second = new_hub(hub_folder, "has_no_data", resume="/c/step-00000001", resume_step=1)
+    assert finish(second) == 7
+    after = read_feed(hub_folder).state
+    assert (after.step, after.known_step, after.edits) == (before.step, before.known_step, before.edits)
+    assert [status for status in said(second, CommandStatus) if status.name == "rewind"] == []
+    assert end_of(second).step == before.step
+
+
 def test_a_checkpoint_that_is_not_in_the_past_leaves_nothing_behind(hub_folder: RunFolder) -> None:
     """A run that begins from another run's checkpoint has no past to leave."""
     hub = new_hub(hub_folder, "trains", resume="/other/step-00000007", resume_step=7)

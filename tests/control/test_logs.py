@@ -20,6 +20,7 @@ from plt_tui.control.logs import (
     LogFollower,
     LogTail,
     last_lines,
+    lines_before,
     parse_line,
     recorded_lines,
 )
@@ -300,3 +301,20 @@ def test_recorded_lines_without_a_time_have_that_of_the_file(path: Path, line: b
 def test_a_log_that_is_not_there_has_no_recorded_lines(path: Path) -> None:
     """It is no error."""
     assert recorded_lines(path, "hub", 5) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "shown", "before"), [(b"", 0, 0), (b"a\nb\nc\n", 2, 1), (b"a\nb\nc", 2, 1), (b"a\n", 1, 0), (b"a\n", 5, 0)]
+)
+def test_lines_before_the_shown_ones_are_counted(path: Path, text: bytes, shown: int, before: int) -> None:
+    """Also where the last one has no end."""
+    append(path, text)
+    assert lines_before(path, shown) == before
+    assert lines_before(path.with_name("gone.log"), shown) == 0
+
+
+def test_a_log_of_gigabytes_is_counted_from_its_end(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A view waits for it."""
+    monkeypatch.setattr(logs, "MAX_COUNTED_BYTES", 10)
+    append(path, b"x\n" * 100)
+    assert lines_before(path, 2) == 3

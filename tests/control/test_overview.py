@@ -15,7 +15,9 @@ from plt_tui.control import overview
 from plt_tui.control.folder import RunFolder
 from plt_tui.control.overview import Overview, Overviews, Point, add_point, probed, sketch
 from plt_tui.control.record import Recorder, read_overview
+from plt_tui.errors import StorageError
 from plt_tui.protocol.events import End, Event, Phase, Run, Step
+from tests.another_user import shared_folder, without_rights
 from tests.control.said import rewind
 
 
@@ -241,3 +243,27 @@ def test_no_folder_is_no_runs(tmp_path: Path) -> None:
     runs = Overviews(tmp_path / "none")
     assert list(runs.look()) == []
     assert runs.names == ()
+
+
+def test_a_run_that_is_closed_to_us_hides_no_other() -> None:
+    """In a shared folder the runs of others are passed over, at the first look and later."""
+    with shared_folder() as folder:
+        for name in ("theirs", "ours"):
+            make(folder, name, BEGIN)
+        (folder / "theirs").chmod(0)
+        runs = Overviews(folder)
+        with without_rights():
+            assert [found.name for found in runs.look()] == ["ours"]
+            assert runs.names == ("ours",)
+
+
+def test_a_folder_that_cannot_be_read_is_no_folder_without_runs(tmp_path: Path) -> None:
+    """It is raised, and what was known stays known."""
+    make(tmp_path / "runs", "a", BEGIN)
+    runs = Overviews(tmp_path / "runs")
+    list(runs.look())
+    (tmp_path / "runs").rename(tmp_path / "moved")
+    (tmp_path / "runs").write_text("")
+    with pytest.raises(StorageError, match="runs cannot be read"):
+        list(runs.look())
+    assert runs.names == ("a",)

@@ -17,7 +17,8 @@ from plt_tui.config.schema import RunConfig
 from plt_tui.control import plateau
 from plt_tui.control.feed import Feed
 from plt_tui.control.folder import RunFolder
-from plt_tui.control.hub import Hub, HubOptions
+from plt_tui.control.hub import Hub
+from plt_tui.control.options import HubOptions
 from plt_tui.control.placement import Placement
 from plt_tui.control.plateau import PlateauWatch, Track
 from plt_tui.control.record import read_journal

@@ -21,7 +21,8 @@ from hypothesis import strategies as st
 from plt_tui.control import record as record_module
 from plt_tui.control.feed import Feed
 from plt_tui.control.folder import RunFolder
-from plt_tui.control.record import LineFile, Recorder, read_feed, read_journal, read_overview, read_since
+from plt_tui.control.line_file import LineFile
+from plt_tui.control.record import Recorder, read_feed, read_journal, read_overview, read_since
 from plt_tui.errors import StorageError
 from plt_tui.protocol.events import (
     CaughtUp,
@@ -112,8 +113,8 @@ def test_what_is_only_of_the_moment_is_not_recorded(folder: RunFolder, event: Ev
 def test_the_journal_is_on_disk_when_record_returns(folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every line of it is synced; metrics are synced when asked."""
     synced: list[int] = []
-    monkeypatch.setattr(record_module.os, "fsync", synced.append)
     with recorder(folder) as opened:
+        monkeypatch.setattr(record_module.os, "fsync", synced.append)
         opened.record(note("x"))
         assert len(synced) == 1
         opened.record(step(1))
@@ -288,8 +289,9 @@ def test_a_full_disk_is_told_now_and_then_until_all_is_written(folder: RunFolder
         for number in range(1, 1001):
             opened.record(step(number))
         remedy = f"No space left on device; free some space on {folder.path}"
-        assert errors[0] == f"1 line of the record in memory only: {remedy}"
-        assert errors[-1] == f"512 lines of the record in memory only: {remedy}"
+        at_risk = "a kill of the hub loses what was told since step 0, checkpoints and edits too"
+        assert errors[0] == f"1 line of the record in memory only: {remedy}; {at_risk}"
+        assert errors[-1] == f"512 lines of the record in memory only: {remedy}; {at_risk}"
         assert len(errors) == 10  # at every doubling
         for disk in disks:
             disk.room = 400_000
@@ -436,6 +438,35 @@ def test_a_record_that_cannot_be_completed_is_said_at_the_end(folder: RunFolder,
     assert folder.journal.read_bytes() == b""
 
 
+def test_the_end_finds_room_on_a_full_disk(folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some is kept for it and the last steps from the start, and given up when the end comes, or the recorder closes."""
+    errors: list[str] = []
+    reserve, free = folder.path / ".reserve", RunFolder.free_reserve
+    folder.keep_reserve()
+    with recorder(folder, errors) as opened:
+        disks = fill(opened, "journal", "metrics", "samples", room=0)
+
+        def freed(of: RunFolder) -> None:
+            disks[0].room += reserve.stat().st_size if reserve.exists() else 0
+            disks[1].room = disks[0].room
+            free(of)
+
+        monkeypatch.setattr(RunFolder, "free_reserve", freed)
+        for number in range(1, 51):
+            opened.record(step(number))
+        assert folder.metrics.read_text() == ""
+        assert reserve.stat().st_size == 64 << 10
+        opened.record(End(phase="failed", step=50, exit_code=5))
+        assert not reserve.exists()
+        assert [type(event) for event in read_journal(folder)] == [End]
+        assert errors[-1] == ""
+    assert list(read_feed(folder).history.columns["step"]) == list(range(1, 51))
+    folder.keep_reserve()
+    with recorder(folder):  # a session that ends without an end
+        assert reserve.exists()
+    assert not reserve.exists()
+
+
 def test_a_record_that_cannot_be_opened_is_a_storage_error(folder: RunFolder) -> None:
     """A sentence with the file's trouble and what to do, and no file left open."""
     folder.samples.mkdir()
@@ -443,10 +474,10 @@ def test_a_record_that_cannot_be_opened_is_a_storage_error(folder: RunFolder) ->
         Recorder(folder, 0, lambda problem: None)
 
 
-def test_a_sync_that_fails_is_told_until_one_works(folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A checkpoint's metrics may not be on disk, and the person knows; a line that is written meanwhile proves nothing."""
+def test_a_sync_that_failed_is_told_to_the_end(folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A checkpoint's metrics may not be on disk, and the person knows; that a later sync of the file works proves nothing."""
     errors: list[str] = []
-    with recorder(folder, errors) as opened:
+    with closing(Recorder(folder, 0, errors.append, step=lambda: 7)) as opened:
         with monkeypatch.context() as broken:
 
             def fail(_: int) -> None:
@@ -454,10 +485,16 @@ def test_a_sync_that_fails_is_told_until_one_works(folder: RunFolder, monkeypatc
 
             broken.setattr(record_module.os, "fsync", fail)
             opened.sync()
+        cause = f"Input/output error; make {folder.path} writable again"
+        lost = [f"a power cut may take lines of {name}.jsonl up to step 7: {cause}" for name in ("metrics", "samples")]
+        assert errors == [lost[0], "; ".join(lost)]
         opened.record(step(1))
-        assert errors == [f"samples.jsonl is not on disk: Input/output error; make {folder.path} writable again"]
         opened.sync()
-        assert errors[1:] == [""]
+        (disk,) = fill(opened, "metrics")
+        opened.record(step(2))
+        disk.room = 1 << 20
+        opened.record(step(3))
+        assert errors[-1] == opened.problem == "; ".join(lost)  # what else was wrong comes and goes
 
 
 def test_a_file_of_metrics_torn_anywhere_is_read_up_to_there(folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:

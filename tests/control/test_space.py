@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from functools import reduce
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from plt_tui.control.space import shortage, space_alert
 from plt_tui.control.state import RunState, apply
-from plt_tui.protocol.events import Checkpoint
+from plt_tui.protocol.events import Checkpoint, Run
 
 GIB = 1 << 30
 
@@ -59,6 +62,21 @@ def test_the_warning_does_not_flap(free: list[int]) -> None:
         if is_short is not was_short:
             assert (value < 120) if is_short else (value >= 150)
             was_short = is_short
+
+
+@pytest.mark.parametrize("path", ["checkpoints/step-00000005", "{elsewhere}/step-00000005"])
+def test_the_warning_names_what_was_set_aside(tmp_path: Path, path: str) -> None:
+    """Nobody but a person deletes it, and it may be all that fills the disk; wherever the checkpoints lie."""
+    path = path.format(elsewhere=tmp_path / "elsewhere")
+    for name in ("step-00000007.aside-1a2b3c", "step-00000008.aside-1a2b3c"):
+        folder = tmp_path / "run" / Path(path).with_name(name)
+        folder.mkdir(parents=True)
+        (folder / "model.safetensors").write_bytes(bytes(3 << 19))
+    run = Run(name="run", dir=str(tmp_path / "run"), world_size=1, params=1, target_step=9)
+    state = reduce(apply, [run, Checkpoint(step=5, path=path, bytes=GIB)], RunState())
+    short = space_alert(state, GIB)
+    assert short is not None
+    assert short.text.endswith(f"; 2 set-aside checkpoints take 3 MiB in {(tmp_path / 'run' / path).parent} (*.aside-*)")
 
 
 def test_it_is_told_once_and_taken_back_once() -> None:

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from plt_tui.config.edits import Edit
-from plt_tui.control.state import MAX_COMMANDS, RunState, apply
+from plt_tui.control.state import MAX_COMMANDS, MAX_EVALS, RunState, apply
 from plt_tui.protocol.events import (
     STEP_COLUMNS,
     Alert,
@@ -138,9 +138,28 @@ def test_a_resume_forgets_what_was_measured_after_its_step() -> None:
     assert folded(step(20), replace(RUN, start_step=20)).last_step == step(20)
     past = [evaluation(10, 3.0), evaluation(20, 1.0), evaluation(30, 2.0)]
     rewound = folded(RUN, *past, replace(RUN, start_step=15))
-    assert (rewound.last_eval, rewound.best_eval) == (None, None)
+    assert (rewound.last_eval, rewound.best_eval) == (past[0], past[0])
+    assert folded(RUN, *past, replace(RUN, start_step=5)).best_eval is None
     kept = folded(RUN, *past, replace(RUN, start_step=30))
     assert (kept.last_eval, kept.best_eval) == (past[2], past[1])
+
+
+def test_of_many_evaluations_the_newest_and_the_best_are_kept() -> None:
+    """Whatever is gone back to, the best of what came before it is known."""
+    many = [evaluation(number, 1.0 if number == 3 else 9.0 - number * 1e-3) for number in range(1, 2 * MAX_EVALS)]
+    state = folded(RUN, *many)
+    assert len(state.evals) == MAX_EVALS + 1
+    assert (state.last_eval, state.best_eval) == (many[-1], many[2])
+    back = folded(RUN, *many, replace(RUN, start_step=many[-2].step))
+    assert (back.last_eval, back.best_eval) == (many[-2], many[2])
+
+
+def test_a_session_lasts_through_restarts_but_not_from_one_hub_to_the_next() -> None:
+    """What a person reads as the time that has elapsed."""
+    again, later = replace(RUN, time=RUN.time + 50), replace(RUN, time=RUN.time + 900)
+    restarted = folded(Phase(phase="starting"), RUN, Phase(phase="running"), Phase(phase="restarting"), again)
+    assert restarted.session_at == RUN.time
+    assert folded(Phase(phase="starting"), RUN, Phase(phase="starting"), later).session_at == later.time
 
 
 def steps(first: int, last: int, start: float, each_s: float) -> list[Event]:

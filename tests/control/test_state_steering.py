@@ -130,13 +130,13 @@ def test_an_edit_id_of_a_branch_is_not_known_any_more() -> None:
 
 
 @pytest.mark.parametrize(
-    ("back_to", "saved", "last", "best"),
+    ("back_to", "saved", "last_step", "best"),
     [(50, [10, 30, 50], 50, 10), (49, [10, 30], None, 10), (30, [10, 30], None, 10), (10, [10], None, 10), (9, [], None, None)],
 )
 def test_a_rewind_keeps_what_was_measured_and_saved_up_to_its_step(
-    back_to: int, saved: list[int], last: int | None, best: int | None
+    back_to: int, saved: list[int], last_step: int | None, best: int | None
 ) -> None:
-    """What comes after belongs to the branch; an earlier evaluation than the last is not known to the state."""
+    """What comes after belongs to the branch; an earlier step than the last is not known to the state."""
     past = [
         said
         for number, loss in ((10, 1.0), (30, 2.0), (50, 3.0))
@@ -145,7 +145,7 @@ def test_a_rewind_keeps_what_was_measured_and_saved_up_to_its_step(
     state = folded(RUN, *past, rewind(back_to))
     assert [checkpoint.step for checkpoint in state.checkpoints] == saved
     measured = [None if value is None else value.step for value in (state.last_step, state.last_eval, state.best_eval)]
-    assert measured == [last, last, best]
+    assert measured == [last_step, max(saved, default=None), best]
 
 
 def test_the_pace_goes_on_after_a_rewind() -> None:

@@ -19,9 +19,11 @@ import pytest
 from plt_tui.control import supervisor as supervisor_module
 from plt_tui.control.supervisor import Supervisor
 from plt_tui.protocol.commands import new_command
-from plt_tui.protocol.events import Event, RankStatus
-from plt_tui.protocol.link import HUB_GONE_EXIT_CODE, Queues
+from plt_tui.protocol.events import Event, RankStatus, Step
+from plt_tui.protocol.link import HUB_GONE_EXIT_CODE, MESSAGE_LINES, HubEnd, Queues
 from plt_tui.protocol.rank import RankSpec, rank_process
+from tests.control.fake_ranks import FLOOD
+from tests.control.hubs import is_dead
 
 DEADLINE_S = 20.0
 
@@ -163,6 +165,32 @@ def test_everything_said_is_delivered_before_the_exit(spec: RankSpec) -> None:
         assert listener.heard_at_exit[rank] == 20
 
 
+def read_without_the_loop(link: HubEnd, all_said: Path) -> int:
+    """Hold this thread until a rank has said all, and nothing more of it is read; returns how many events were."""
+    give_up_at, grew_at, num_events = time.monotonic() + DEADLINE_S, time.monotonic(), 0
+    while not all_said.exists() or time.monotonic() - grew_at < 1.0:
+        assert time.monotonic() < give_up_at
+        if link.num_events > num_events:
+            grew_at, num_events = time.monotonic(), link.num_events
+        time.sleep(0.01)
+    return num_events
+
+
+def test_a_loop_that_stands_still_lets_ranks_wait(spec: RankSpec) -> None:
+    """As in a sync of a hung disk: what a rank says meanwhile stays with the rank, whose memory is bounded, and then comes."""
+
+    async def scenario(supervisor: Supervisor, listener: Listener) -> None:
+        supervisor.start(specs_of(spec, "floods"))
+        num_events = read_without_the_loop(supervisor._ranks[0].link, Path(f"{spec.meeting_file}-left"))
+        assert listener.heard == []
+        assert num_events <= MESSAGE_LINES < FLOOD
+        await until(lambda: 0 in listener.exits)
+
+    listener = play(scenario)
+    steps = [event.step for _, event in listener.heard if isinstance(event, Step)]
+    assert steps == list(range(1, FLOOD + 1))
+
+
 def test_a_killed_rank_takes_no_other_along(spec: RankSpec) -> None:
     """Each has queues of its own: rank 1 still answers after rank 0 was torn away in a message."""
 
@@ -207,6 +235,19 @@ def test_after_kill_no_rank_is_alive_and_no_exit_is_told(spec: RankSpec) -> None
 
     assert play(scenario).exits == {}
     assert len(set(pids)) == 3
+
+
+def test_what_a_rank_has_started_ends_with_it(spec: RankSpec) -> None:
+    """A data loader's worker, and what that started, must not go on beside the ranks that come next."""
+
+    async def scenario(supervisor: Supervisor, listener: Listener) -> None:
+        supervisor.start(specs_of(spec, "has_a_helper"))
+        await until(lambda: bool(listener.heard))
+        await supervisor.kill()
+        for pid in map(int, listener.words()[0].split()):
+            await until(lambda pid=pid: is_dead(pid))  # type: ignore[misc]
+
+    play(scenario)
 
 
 def test_a_rank_that_kill_does_not_end_is_given_up(spec: RankSpec, monkeypatch: pytest.MonkeyPatch) -> None:

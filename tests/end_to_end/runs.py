@@ -94,13 +94,24 @@ def start_to(
     """A run that has come to the failpoint `point` and done there what it was told."""
     arm(folder, name, {point: action})
     process = start(folder, name, *sets, extra=extra, own_group=own_group)
-    wait_to(folder, name, point, action)
+    wait_to(folder, name, point, action, process)
     return process
 
 
-def wait_to(folder: Path, name: str, point: str, action: str) -> None:
-    """Return once a process of the run has come to `point` and done there what it was told."""
-    wait_until(lambda: has_fired(folder, name, point), 60.0)
+def wait_to(folder: Path, name: str, point: str, action: str, process: "subprocess.Popen[str] | None" = None) -> None:
+    """Return once a process of the run has come to `point` and done there what it was told.
+
+    process: the run's own, which must not end before: `kill` and the like hurt its ranks, and it goes on.
+    """
+
+    def is_there() -> bool:
+        has_ended = process is not None and process.poll() is not None
+        if has_fired(folder, name, point):
+            return True
+        assert not has_ended, f"ended without coming to {point}: {(folder / f'{name}.stderr').read_text()}"
+        return False
+
+    wait_until(is_there, 60.0)
     if action == "stop":
         wait_until(lambda: any(process.status() == psutil.STATUS_STOPPED for process in processes_of(folder)))
 

@@ -13,7 +13,7 @@ from plt_tui.protocol.events import End, Phase, Run, Step
 from tests.end_to_end.runs import DEADLINE_S, command, options, show
 from tests.end_to_end.terminal import Terminal
 
-ENDLESS = options("train.steps=100000", "optim.warmup=0", "optim.schedule=constant")
+ENDLESS = options("train.steps=100000", "optim.warmup=0", "optim.schedule=constant", "parallel.ranks=1")
 
 
 def finished_run(folder: Path, name: str, lr: float) -> None:

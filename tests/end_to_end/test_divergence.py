@@ -27,4 +27,4 @@ def test_a_flipped_bit_is_named_and_never_saved(tmp_path: Path, monkeypatch: pyt
     feed = assert_sound(tmp_path, "flipped", reference_of(tmp_path, "healthy"), exit_code=0, told=lines)
     (failure,) = feed.state.failures
     assert failure.rank == 1
-    assert "the weights of rank 1 are not rank 0's after step" in failure.message
+    assert "weights or optimizer state of rank 1 are not rank 0's after step" in failure.message

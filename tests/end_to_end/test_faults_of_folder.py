@@ -9,6 +9,8 @@ import shutil
 import socket
 import subprocess
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -30,6 +32,7 @@ from tests.end_to_end.runs import (
     start_to,
     train,
     wait_to,
+    wait_until,
 )
 
 ANY_TARGET = ("parallel.ranks=1", "optim.schedule=constant", "optim.warmup=0", "train.batch_size=8", "checkpoint.every=8")
@@ -52,6 +55,21 @@ ls /dev/shm >&2
 exit $code
 """
 """Runs a command with a small and nearly full /dev/shm, and tells at the end what is in it."""
+ACT = """
+mkdir -p runs && $BEFORE || exit
+(until [ -e act ] && grep -qs checkpoints/step-00000020 runs/*/journal.jsonl; do sleep 0.02; done; $ACT; touch acted) &
+"$@"
+code=$?
+$AFTER
+exit $code
+"""
+"""Runs a command in folders of its own, in which something happens as soon as there is a file `act`, and then `acted`.
+
+What is being saved when a disk becomes read-only cannot be removed any more: the save of step 20 is waited for."""
+SMALL_DISK = "mount -t tmpfs -o size=8m tmpfs runs"
+FILL_DISK = "cat /dev/zero >runs/ballast"
+KEEP_DISK = "rm runs/ballast && mkdir kept && cp -a runs/. kept"
+READ_ONLY = "mount --bind runs runs && mount -o remount,bind,ro runs"
 
 
 def unshare(*options: str) -> tuple[str, ...]:
@@ -64,6 +82,21 @@ def unshare(*options: str) -> tuple[str, ...]:
 def little_shared_memory(left_bytes: int) -> tuple[str, ...]:
     """The command that gives a process so much shared memory; skips the test where that is not allowed."""
     return (*unshare("-m"), "env", f"BYTES={(64 << 10) - left_bytes}", "sh", "-c", FILL, "sh")
+
+
+@contextmanager
+def hurt(
+    folder: Path, name: str, *sets: str, before: str = "true", act: str, after: str = "true"
+) -> Iterator[subprocess.Popen[str]]:
+    """A run of `SMALL` that has come to step 25 and stands there while `act` is done to its folders."""
+    arm(folder, name, {"rank.1.step.25": "stop"})
+    script = ACT.replace("$BEFORE", before).replace("$ACT", act).replace("$AFTER", after)
+    process = start(folder, name, *SMALL, *sets, within=(*unshare("-m"), "sh", "-c", script, "sh"))
+    with ended(process):
+        wait_to(folder, name, "rank.1.step.25", "stop")
+        (folder / "act").touch()
+        wait_until((folder / "acted").exists)
+        yield process
 
 
 def content_of(folder: Path) -> dict[str, str]:
@@ -135,6 +168,41 @@ def test_no_shared_memory_at_all_is_a_sentence(tmp_path: Path) -> None:
     assert "Traceback" not in (tmp_path / "none.stderr").read_text()
 
 
+@pytest.mark.parametrize("killed", [False, True])
+def test_a_folder_that_becomes_read_only_costs_the_saves_and_nothing_else(
+    tmp_path: Path, undisturbed: Reference, killed: bool
+) -> None:
+    """The run goes on, through a restart too, and ends with exit 5; what it had open takes the record to its end."""
+    with hurt(tmp_path, "locked", act=READ_ONLY) as process:
+        arm(tmp_path, "locked", {"rank.1.step.35": "kill"} if killed else {})
+        go_on(tmp_path)
+        lines = finish(process, exit_code=5)
+    (tmp_path / "runs/locked/.reserve").unlink()  # the one thing left: nothing is deleted from a read-only disk
+    feed = assert_sound(tmp_path, "locked", undisturbed, exit_code=5, told=lines)
+    assert feed.state.step == 50
+    assert feed.state.restarts == killed
+    assert "read-only" in feed.state.reason
+    assert "checkpoint" in feed.state.alerts
+    assert "Traceback" not in (tmp_path / "locked.stderr").read_text()
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_a_disk_that_is_full_to_the_end_leaves_a_whole_record(tmp_path: Path, undisturbed: Reference, killed: bool) -> None:
+    """The run goes on, through a restart too, and ends with exit 5; its last steps and its end find the room kept for them."""
+    one = ("checkpoint.keep=1", "checkpoint.every=20")  # of two the older would give way, and leave its room to the next
+    with hurt(tmp_path, "full", *one, before=SMALL_DISK, act=FILL_DISK, after=KEEP_DISK) as process:
+        arm(tmp_path, "full", {"rank.1.step.35": "kill"} if killed else {})
+        go_on(tmp_path)
+        lines = finish(process, exit_code=5)
+    (tmp_path / "runs").rmdir()
+    (tmp_path / "kept").rename(tmp_path / "runs")
+    feed = assert_sound(tmp_path, "full", undisturbed, exit_code=5, told=lines)
+    assert feed.state.step == 50
+    assert feed.state.restarts == killed
+    assert "free some space" in feed.state.reason
+    assert "checkpoint" in feed.state.alerts
+
+
 def test_ranks_without_a_loopback_interface_are_told_what_to_do(tmp_path: Path) -> None:
     """Ranks of one machine talk over `lo`; without it two of them cannot, and no restart is tried."""
     process = start(tmp_path, "cut", *SMALL, within=unshare("-n"))
@@ -180,3 +248,25 @@ def test_a_run_goes_on_with_other_ranks_but_not_with_other_data(tmp_path: Path) 
     after = content_of(run)
     kept = [path for path in before if path.startswith(("checkpoints", "metrics", "samples", "tokenizer"))]
     assert {path: after.get(path) for path in kept} == {path: before[path] for path in kept}
+
+
+def test_a_chosen_checkpoint_that_is_refused_leaves_the_run_as_it_was(tmp_path: Path) -> None:
+    """Damaged: exit 5; of another corpus: 7. Record and checkpoints stand, and `auto` goes on from them, to the same bits."""
+    corpus, run = tmp_path / "corpus.txt", tmp_path / "runs/chosen"
+    shutil.copy(CORPUS, corpus)
+    sets = (*ANY_TARGET, "checkpoint.keep=9", f"data.train={corpus}")
+    train(tmp_path, "whole", *sets, "train.steps=32")
+    reference = reference_of(tmp_path, "whole")
+    train(tmp_path, "chosen", *sets, "train.steps=24")
+    before, chosen = content_of(run / "checkpoints"), run / "checkpoints/step-00000008"
+    for hurt, code in ((chosen / "model.safetensors", 5), (corpus, 7)):
+        content = hurt.read_bytes()
+        hurt.write_bytes(content[:-5] + bytes([content[-5] ^ 1]) + content[-4:])
+        train(tmp_path, "chosen", *sets, "train.steps=32", extra=("--resume", str(chosen)), exit_code=code)
+        hurt.write_bytes(content)
+        assert content_of(run / "checkpoints") == before
+        feed = assert_sound(tmp_path, "chosen", reference, exit_code=code)
+        assert (feed.state.step, feed.state.known_step, feed.state.branches) == (24, 24, ())
+    train(tmp_path, "chosen", *sets, "train.steps=32", extra=("--resume", "auto"))
+    feed = assert_sound(tmp_path, "chosen", reference, exit_code=0)
+    assert [event.start_step for event in feed.events if isinstance(event, Run)] == [0, 24]

@@ -112,6 +112,24 @@ def test_ranks_that_were_ahead_of_a_hanging_hub_leave_no_gap(tmp_path: Path, edi
     assert fate(feed, WISH)[0] == ("applied" if is_in_force else "refused")
 
 
+def test_a_hub_that_hangs_for_long_and_dies_leaves_no_gap(tmp_path: Path) -> None:
+    """Its ranks save more checkpoints than are kept; one that the record knows of is still there, and no step is missing."""
+    sets = (*SMALL, "train.steps=100", "parallel.ranks=1", "eval.every=0")
+    finish(start(tmp_path, "left-alone", *sets))
+    reference = reference_of(tmp_path, "left-alone")
+    process = start_to(tmp_path, "hangs", "hub.checkpoint.20", "stop", *sets)
+    try:
+        wait_until(lambda: (tmp_path / "runs/hangs/checkpoints/step-00000080").exists(), 60.0)
+    finally:
+        process.kill()
+    told = finish(process, exit_code=KILLED)
+    assert_sound(tmp_path, "hangs", reference, exit_code=KILLED, failpoints=["hub.checkpoint.20"], told=told)
+    told += finish(start(tmp_path, "hangs", *sets, extra=("--resume", "auto")))
+    feed = assert_sound(tmp_path, "hangs", reference, exit_code=0, told=told)
+    assert feed.state.run is not None
+    assert feed.state.run.start_step in (10, 20)
+
+
 def fate(feed: Feed, wanted: Command) -> tuple[str, str]:
     """The last word of the record about a command, and its reason."""
     return next((status.status, status.reason) for status in feed.state.commands if status.id == wanted.id)

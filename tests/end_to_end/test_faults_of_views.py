@@ -1,7 +1,7 @@
 """Views that are killed, hung up, stopped or stuck beside a real run of two ranks, and a hub that is stopped: training goes on.
 
-All tests but the headless ones share a run. Whatever was done to its views, at the end it has never restarted, and its steps
-are without a gap.
+All tests but the headless ones share a run. Whatever was done to its views, at the end it has never restarted, and leaves what
+every run has to.
 """
 
 import asyncio
@@ -25,47 +25,24 @@ from plt_tui.control.state import RunState, apply
 from plt_tui.protocol.commands import Command, new_command
 from plt_tui.protocol.events import CommandStatus
 from plt_tui.views.client import HubClient
+from tests.end_to_end.endless import ENDLESS, endless, steps_of, trains_on
+from tests.end_to_end.invariants import assert_sound
 from tests.end_to_end.runs import DEADLINE_S, PLT_TUI, command, environment, options, show, wait_until
 from tests.end_to_end.terminal import LEAVE_ALTERNATE_SCREEN, Terminal
 
 NAME = "watched"
-ENDLESS = ("train.steps=1000000", "optim.warmup=0", "optim.schedule=constant", "eval.every=0", "sample.every=0")
-MORE_STEPS = 10
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunFolder]:
-    """A run in the background; at the end it is told to stop, and its record is looked at."""
-    place = tmp_path_factory.mktemp("views")
-    command(place, "run", "--detach", "--name", NAME, *options(*ENDLESS))
-    folder = RunFolder(place / "runs" / NAME)
-    try:
-        trains_on(folder)
+    """A run in the background; at the end it is told to stop, and what it leaves is looked at."""
+    with endless(tmp_path_factory.mktemp("views"), NAME) as folder:
         yield folder
-        trains_on(folder)
-    finally:
-        command(place, "ctl", NAME, "stop", "--now")
-        wait_until(lambda: not folder.is_live())
-    shown = show(place, NAME)
-    assert (shown["state"], shown["exit_code"], shown["restarts"]) == ("stopped", 143, 0)
-    numbers = [json.loads(line)["step"] for line in folder.metrics.read_text().splitlines()]
-    assert numbers == list(range(1, len(numbers) + 1))
 
 
 def place_of(run: RunFolder) -> Path:
     """Where `plt-tui` finds the run by its name."""
     return run.path.parents[1]
-
-
-def steps_of(run: RunFolder) -> int:
-    """Steps that have been written down."""
-    return run.metrics.read_bytes().count(b"\n") if run.metrics.exists() else 0
-
-
-def trains_on(run: RunFolder) -> None:
-    """Return once there are more steps; fail when there are none."""
-    before = steps_of(run)
-    wait_until(lambda: steps_of(run) >= before + MORE_STEPS)
 
 
 @contextmanager
@@ -271,6 +248,7 @@ def headless(folder: Path, name: str, stdout: int, *words: str, closed: bool = F
         process.terminate()
         assert process.wait(15) == 143
         assert show(folder, name)["last_checkpoint"] == f"checkpoints/step-{steps_of(run):08d}"
+        assert_sound(folder, name, None, exit_code=143)
     finally:
         if process.poll() is None:
             process.kill()

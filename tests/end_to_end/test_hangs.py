@@ -12,6 +12,7 @@ from tests.end_to_end.runs import arm, end_of, train
 HANGS = {
     "rank.1.step.7": ("stop", 1, "hung in step 7: silent for {}; stopped by a signal, rank 0 waits for it"),
     "rank.1.evaluation.20": ("sleep", 1, "hung in 'evaluating' after step 20: no progress for {}; rank 0 waits for it"),
+    "rank.0.sample.30": ("sleep", 0, "hung in 'sampling' after step 30: no progress for {}; rank 1 waits for it"),
     "rank.0.step.44": ("hang", 0, "hung in step 44: silent for {}; native code holds the interpreter, rank 1 waits for it"),
 }
 """What is done to which rank where, and what the record must say of it."""
@@ -20,7 +21,7 @@ HANGS = {
 def test_a_run_survives_every_way_a_rank_can_hang(tmp_path: Path, undisturbed: Reference) -> None:
     """Stopped, asleep, holding the interpreter: each is named, with its stacks, and leaves no trace in the bits."""
     arm(tmp_path, "stuck", {point: action for point, (action, _, _) in HANGS.items()})
-    lines = train(tmp_path, "stuck", *SMALL, "control.hang_s=2", "control.max_restarts=2")
+    lines = train(tmp_path, "stuck", *SMALL, "sample.every=15", "control.hang_s=2", "control.max_restarts=2")
     assert (end_of(lines)["state"], end_of(lines)["step"]) == ("finished", 50)
     feed = assert_sound(tmp_path, "stuck", undisturbed, exit_code=0, failpoints=HANGS, told=lines)
     failures = feed.state.failures

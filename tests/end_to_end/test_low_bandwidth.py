@@ -11,7 +11,7 @@ from tests.end_to_end.terminal import Terminal
 
 WINDOW_S = 8.0
 MAX_BYTES_PER_S = 5_000
-ENDLESS = options("train.steps=1000000", "metrics.log_every=1")
+ENDLESS = options("train.steps=1000000", "metrics.log_every=1", "parallel.ranks=1")
 """A log line with every step, some hundred a second."""
 
 

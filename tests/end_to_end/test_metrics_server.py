@@ -8,6 +8,8 @@ from pathlib import Path
 import aiohttp
 from prometheus_client.parser import text_string_to_metric_families
 
+from plt_tui.protocol.events import Steps
+from plt_tui.protocol.framing import decode
 from tests.end_to_end.runs import at_step, command, finish, read_until, start
 
 
@@ -18,18 +20,36 @@ def get(url: str) -> bytes:
         return body
 
 
-async def first_step(url: str) -> dict[str, object]:
-    """The first message of the stream that is a block of steps."""
-    async with aiohttp.ClientSession() as session, session.ws_connect(url) as stream:
-        async for message in stream:
-            event = json.loads(message.data)
-            if event["kind"] == "steps":
-                return dict(event)
-    raise AssertionError("the stream ended first")
+async def steps_over_breaks(url: str, breaks: int) -> list[float]:
+    """The steps that a viewer hears that breaks off again and again, and goes on behind the last thing that it heard."""
+    steps, after = list[float](), 0
+    async with aiohttp.ClientSession(url) as session:
+        for part in range(1, breaks + 2):
+            async with session.ws_connect(f"/api/v1/stream?after={after}") as stream:
+                while len(steps) < 10 * part:
+                    event = decode(await stream.receive_str(timeout=10))
+                    assert event.seq == 0 or event.seq > after
+                    after = max(after, event.seq)
+                    steps += event.column("step") if isinstance(event, Steps) else []
+    return steps
+
+
+async def viewers(url: str) -> list[tuple[str, str]]:
+    """Who is told to look on, by actor and door, once this one is among them."""
+    async with (
+        aiohttp.ClientSession(url, headers={"X-Actor": "ana"}) as session,
+        session.ws_connect("/api/v1/stream") as stream,
+    ):
+        while True:
+            event = json.loads(await stream.receive_str(timeout=10))
+            if event["kind"] == "viewers" and any(viewer["actor"] == "http ana" for viewer in event["viewers"]):
+                async with session.get("/api/v1/viewers") as answer:
+                    assert await answer.json() == event["viewers"]
+                return [(viewer["actor"], viewer["door"]) for viewer in event["viewers"]]
 
 
 def test_a_run_can_be_watched_over_http(tmp_path: Path) -> None:
-    """Loss, accuracy, throughput, utilisation and logs, three ways, while two ranks train."""
+    """Loss, accuracy, throughput, utilisation and logs, three ways, while two ranks train; also in pieces, and who looks on."""
     process = start(
         tmp_path,
         "served",
@@ -51,7 +71,9 @@ def test_a_run_can_be_watched_over_http(tmp_path: Path) -> None:
     families = {family.name for family in text_string_to_metric_families(get(f"{url}/metrics").decode())}
     assert any("loss" in name for name in families)
     assert any("tokens" in name for name in families)
-    assert asyncio.run(first_step(url.replace("http", "ws", 1) + "/api/v1/stream"))["count"]
+    heard = asyncio.run(steps_over_breaks(url, 3))
+    assert heard == list(range(1, len(heard) + 1))
+    assert asyncio.run(viewers(url)) == [("console", "socket"), ("http ana", "http")]
     assert b"CPU threads" in get(f"{url}/api/v1/logs")
     command(tmp_path, "ctl", "served", "stop", "--now")
     finish(process, exit_code=143)

@@ -30,7 +30,7 @@ def test_a_person_is_known_in_the_next_session(tmp_path: Path, own_home: Path) -
     settings = own_home / "config" / "plt-tui" / "settings.toml"
     settings.parent.mkdir(parents=True)
     settings.write_text(SETTINGS)
-    endless = options("train.steps=100000", "optim.warmup=0", "optim.schedule=constant")
+    endless = options("train.steps=100000", "optim.warmup=0", "optim.schedule=constant", "parallel.ranks=1")
     with Terminal(tmp_path, "run", "--name", "mine", *endless, columns=140, rows=40) as terminal:
         terminal.wait_for("settings.toml:5: keys.puase: there is no", "f2 pause", "rank")
         terminal.press(":", "set gr\t")

@@ -45,7 +45,7 @@ def test_a_session_by_keys(tmp_path: Path) -> None:
 
 def test_a_finished_run_opens_read_only(tmp_path: Path) -> None:
     """`attach` on a run that has ended shows its end and leaves with its exit code."""
-    command(tmp_path, "run", "--no-ui", "--name", "done", *options("train.steps=5"))
+    command(tmp_path, "run", "--no-ui", "--name", "done", *options("train.steps=5", "parallel.ranks=1"))
     with Terminal(tmp_path, "attach", "done") as terminal:
         terminal.wait_for("finished", "done")
         terminal.press("p")
@@ -55,7 +55,7 @@ def test_a_finished_run_opens_read_only(tmp_path: Path) -> None:
 
 def test_a_tiny_terminal_gets_a_sentence(tmp_path: Path) -> None:
     """Below the smallest layout there is one sentence and no traceback."""
-    command(tmp_path, "run", "--no-ui", "--name", "small", *options("train.steps=3"))
+    command(tmp_path, "run", "--no-ui", "--name", "small", *options("train.steps=3", "parallel.ranks=1"))
     with Terminal(tmp_path, "attach", "small", columns=40, rows=8) as terminal:
         terminal.wait_for("too small")
         terminal.press("q")

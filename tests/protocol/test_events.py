@@ -166,3 +166,5 @@ def test_a_block_of_steps_keeps_every_bit_of_its_rows(rows: list[float], data: s
     assert isinstance(block, Steps)
     assert block.count == stop - start
     assert all(block.column(name).tobytes() == array("d", rows[start:stop]).tobytes() for name in STEP_COLUMNS)
+    for last in range(1, 5):
+        assert block.column("loss", last).tobytes() == array("d", rows[start:stop][-last:]).tobytes()

@@ -258,6 +258,44 @@ def test_a_rank_that_is_done_waits_for_a_slow_hub(hub: Hub) -> None:
     assert not any(map(told_as_dropped, hub.heard))
 
 
+def asks_for_receipts(link: RankEnd, connection: Connection) -> None:
+    """Say three things and ask for a receipt of the first, whenever told to."""
+    link.send(ack(1))
+    receipt = link.receipt()
+    link.send(ack(2))
+    link.send(ack(3))
+    while connection.recv():
+        connection.send(receipt())
+
+
+def test_a_receipt_comes_once_the_hub_is_done_with_what_was_said(hub: Hub) -> None:
+    """Not while it does not read, nor while it is still at what it has read."""
+    process, connection = start(hub, asks_for_receipts)
+    at_it, go_on = threading.Event(), threading.Event()
+
+    def hang(events: list[Event]) -> None:
+        at_it.set()
+        assert go_on.wait(DEADLINE_S)
+
+    hub.end._on_events = hang
+
+    def is_heard() -> bool:
+        connection.send(True)
+        return bool(answer(connection))
+
+    assert not is_heard()
+    hub.end.open()
+    assert at_it.wait(DEADLINE_S)
+    assert not is_heard()
+    go_on.set()
+    give_up_at = time.monotonic() + DEADLINE_S
+    while not is_heard():
+        assert time.monotonic() < give_up_at, "no receipt"
+    connection.send(False)
+    process.join(DEADLINE_S)
+    connection.close()
+
+
 CAUSES = [OSError(28, "No space left on device"), OSError(38, "Function not implemented"), ImportError("no sem_open")]
 
 

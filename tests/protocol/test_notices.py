@@ -86,6 +86,7 @@ def test_the_kinds_are_those_of_the_configuration() -> None:
         (Alert(topic="disk", text=FULL), "disk", "warning", FULL),
         (Alert(topic="record", text="in memory only", level="error"), "disk", "error", "in memory only"),
         (Alert(topic="plateau", text="no better"), "plateau", "warning", "no better"),
+        (Alert(topic="gpu", text="slowed down by heat: gpu 0"), "gpu", "warning", "slowed down by heat: gpu 0"),
     ],
 )
 def test_what_calls_a_person(event: Event, kind: str, level: str, text: str) -> None:
@@ -103,6 +104,7 @@ def test_what_calls_a_person(event: Event, kind: str, level: str, text: str) -> 
         Phase(phase="stopped"),
         Failed(rank=1, message="boom", exit_code=4),  # the phase or the end that follows says what became of it
         Alert(topic="disk", text=""),
+        Alert(topic="gpu", text="slowed down by power cap: gpu 0", level="info"),
         Alert(topic="metrics", text="port taken"),
         Checkpoint(step=5, path="c"),
         CommandStatus(id="a", name="set", args={}, actor="ana", status="refused"),

@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from plt_tui.server.audience import Audience
 from plt_tui.server.unix import UnixDoor, serve_unix
 from tests.server.hub_fakes import DEADLINE_S, FakeHub
 
@@ -42,9 +43,11 @@ class Line:
 
 
 @asynccontextmanager
-async def opened(hub: FakeHub, folder: Path, stall_s: float = DEADLINE_S) -> AsyncIterator[UnixDoor]:
+async def opened(
+    hub: FakeHub, folder: Path, stall_s: float = DEADLINE_S, audience: Audience | None = None
+) -> AsyncIterator[UnixDoor]:
     """The open door of `hub`, and no socket file afterwards."""
-    door = await serve_unix(hub, folder / "hub.sock", stall_s=stall_s)
+    door = await serve_unix(hub, folder / "hub.sock", stall_s=stall_s, audience=audience)
     try:
         yield door
     finally:

@@ -1,4 +1,4 @@
-"""A hub without ranks: a real Feed and a list of the commands it was given."""
+"""A hub without ranks: a real Feed, whose events are numbered, and a list of the commands it was given."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import asyncio
 from array import array
 from collections.abc import Callable
 
-from plt_tui.control.feed import Feed
+from plt_tui.control.admission import worded
 from plt_tui.errors import UsageError
 from plt_tui.protocol.commands import Command, status_of
 from plt_tui.protocol.events import STEP_COLUMNS, Run, Step
+from tests.control.said import NumberedFeed
 
 DEADLINE_S = 10.0
 
@@ -18,14 +19,14 @@ class FakeHub:
     """Applies every command at once, but has nothing to undo."""
 
     def __init__(self) -> None:
-        self.feed = Feed()
+        self.feed = NumberedFeed()
         self.commands: list[Command] = []
 
     async def submit(self, command: Command) -> None:
         if command.name == "undo":
             raise UsageError("nothing to \x1b[31mundo")
         self.commands.append(command)
-        self.feed.publish(status_of(command, "applied", step=self.feed.state.step))
+        self.feed.publish(status_of(worded(command), "applied", step=self.feed.state.step))
 
     def begin(self, start_step: int = 0) -> None:
         self.feed.publish(
@@ -48,10 +49,11 @@ class FakeHub:
             )
 
     def fill(self, rows: int) -> None:
-        """A long history at once, without folding it into the state."""
-        for name in STEP_COLUMNS:
-            values = range(1, rows + 1) if name == "step" else (0.1 * row for row in range(rows))
-            self.feed.history.columns[name].extend(array("d", values))
+        """A long history at once, without folding it into the state. Only where nothing has been recorded yet."""
+        values = array("d", (0.1 * row for row in range(rows)))
+        columns = dict.fromkeys(STEP_COLUMNS, values) | {"step": array("d", range(1, rows + 1))}
+        self.feed.history.extend(columns, self.feed.last_seq + 1)
+        self.feed.last_seq += rows
 
 
 async def until(condition: Callable[[], object]) -> None:

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import socket
 import struct
+import threading
+from array import array
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
 
 import aiohttp
 import pytest
 
-from plt_tui.protocol.events import Sample
-from plt_tui.server.door import MAX_CLIENTS
+from plt_tui.protocol.events import Logs, Sample
+from plt_tui.server import api
+from plt_tui.server.columns import Columns
+from plt_tui.server.door import HTTP_PLACES
 from plt_tui.server.http import HttpServer, serve_http
 from tests.server.hub_fakes import DEADLINE_S, FakeHub, until
 
@@ -116,16 +122,18 @@ async def test_a_connection_that_asks_now_and_then_is_kept(hub: FakeHub) -> None
         assert await ended_after(reader) > 0.1
 
 
-def long_answer(hub: FakeHub) -> int:
-    """Let an answer be larger than what a connection holds on its way; returns its least size in bytes."""
+@pytest.fixture
+def long_answer(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> int:
+    """An answer that is larger than any is, and than what a connection holds on its way: its least size in bytes."""
+    monkeypatch.setattr(api, "MAX_LIST_BYTES", 2**30)
     for step in range(300):
         hub.feed.publish(Sample(step=step, prompt="", text="x" * 100_000))
     return 30_000_000
 
 
-async def test_an_answer_that_nobody_reads_is_given_up(hub: FakeHub) -> None:
+async def test_an_answer_that_nobody_reads_is_given_up(hub: FakeHub, long_answer: int) -> None:
     """The connection is cut while most of the answer is still on its way."""
-    size = long_answer(hub)
+    size = long_answer
     async with served(hub) as server, connected(server, receive_bytes=4096) as (reader, writer):
         reader._transport.pause_reading()  # type: ignore[attr-defined]
         writer.write(GET)
@@ -134,9 +142,9 @@ async def test_an_answer_that_nobody_reads_is_given_up(hub: FakeHub) -> None:
         assert len(await everything(reader)) < size
 
 
-async def test_an_answer_that_is_read_slowly_comes_whole(hub: FakeHub) -> None:
+async def test_an_answer_that_is_read_slowly_comes_whole(hub: FakeHub, long_answer: int) -> None:
     """It takes many times the patience, but some of it is read in each."""
-    size = long_answer(hub)
+    size = long_answer
     loop = asyncio.get_running_loop()
     async with served(hub, idle_s=0.1) as server, connected(server, receive_bytes=2**16) as (reader, writer):
         writer.write(GET)
@@ -148,18 +156,66 @@ async def test_an_answer_that_is_read_slowly_comes_whole(hub: FakeHub) -> None:
         assert loop.time() - started > 0.5
 
 
+async def test_large_answers_are_made_one_at_a_time_and_for_nobody_who_left(
+    hub: FakeHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A request outlives its client, so neither its place nor its connection bounds what is copied for it."""
+    may_end, taken, made = threading.Event(), list[int](), list[int]()
+
+    def between(columns: Columns, first: float, last: float) -> dict[str, array[float]]:
+        taken.append(len(taken) - len(made))
+        return columns_between(columns, first, last)
+
+    def bucketed(columns: Columns, points: int) -> dict[str, Any]:
+        assert may_end.wait(DEADLINE_S)
+        made.append(points)
+        return {}
+
+    columns_between = api.between
+    monkeypatch.setattr(api, "between", between)
+    monkeypatch.setattr(api, "bucketed", bucketed)
+    async with served(hub, idle_s=DEADLINE_S) as server, aiohttp.ClientSession(server.url) as web, AsyncExitStack() as stack:
+        first = asyncio.ensure_future(web.get("/api/v1/metrics"))
+        await until(lambda: taken)
+        for _ in range(8):
+            async with connected(server) as (_, writer):
+                writer.write(b"GET /api/v1/metrics HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+                await asyncio.sleep(0.02)
+        others = [asyncio.ensure_future(web.get("/api/v1/metrics")) for _ in range(2)]
+        assert await status_of(server) == 200  # what is small waits for none of them
+        may_end.set()
+        for asked in (first, *others):
+            response = await stack.enter_async_context(await asked)
+            assert await response.json() == {}
+    assert taken == [0, 0, 0]
+
+
+@pytest.mark.parametrize("path", ["logs?lines=20000", "samples?last=20000", "journal?last=20000"])
+async def test_a_list_holds_its_newest_entries_up_to_a_size(hub: FakeHub, path: str) -> None:
+    """However many and however long they are: a character outside of ASCII takes up to twelve bytes of an answer."""
+    text = "é" * 8000
+    for number in range(1000):
+        hub.feed.publish(Sample(step=number, prompt="", text=text))
+    hub.feed.publish(Logs(lines=[[float(number), "rank 0", "INFO", text] for number in range(1000)]))
+    async with served(hub) as server, aiohttp.ClientSession(server.url) as web, web.get(f"/api/v1/{path}") as response:
+        body = await response.read()
+    told = [entry.get("step", entry["time"]) for entry in json.loads(body)]
+    assert len(body) <= api.MAX_LIST_BYTES < len(body) + 50_000
+    assert told == list(range(1000 - len(told), 1000))
+
+
 async def test_a_crowd_that_asks_for_nothing_keeps_nobody_out(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of hundreds of silent connections a few are held; whoever asks is answered."""
     monkeypatch.setattr("plt_tui.server.connections.SILENT_S", 0.0)
     async with served(hub, idle_s=DEADLINE_S) as server, AsyncExitStack() as stack:
         crowd = [await stack.enter_async_context(connected(server)) for _ in range(CROWD)]
         assert await status_of(server) == 200
-        await until(lambda: sum(reader.at_eof() for reader, _ in crowd) >= CROWD - MAX_CLIENTS)
+        await until(lambda: sum(reader.at_eof() for reader, _ in crowd) >= CROWD - HTTP_PLACES)
 
 
 async def test_who_comes_to_a_full_server_is_told(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
     """503 in words while every place is in use, and an answer again when one is free."""
-    monkeypatch.setattr("plt_tui.server.door.MAX_CLIENTS", 1)
+    monkeypatch.setattr("plt_tui.server.http.HTTP_PLACES", 1)
     async with served(hub) as server:
         async with viewer(server), aiohttp.ClientSession(server.url) as web, web.get("/api/v1/run") as response:
             assert response.status == 503
@@ -168,9 +224,9 @@ async def test_who_comes_to_a_full_server_is_told(hub: FakeHub, monkeypatch: pyt
         assert await status_of(server) == 200
 
 
+@pytest.mark.usefixtures("long_answer")
 async def test_closing_does_not_wait_for_those_who_wait(hub: FakeHub) -> None:
     """Silent connections, half requests and unread answers end with the server."""
-    long_answer(hub)
     async with served(hub, idle_s=DEADLINE_S) as server, AsyncExitStack() as stack:
         for said in (b"", b"GET / HT", GET):
             _, writer = await stack.enter_async_context(connected(server, receive_bytes=4096))
@@ -191,3 +247,64 @@ async def test_bad_utf8_in_a_frame_ends_that_stream_only(hub: FakeHub) -> None:
         assert struct.pack("!H", 1007) in await everything(reader)
         hub.begin()
         assert (await other.receive_json(timeout=DEADLINE_S))["kind"] == "run"
+
+
+async def answers(server: HttpServer, seconds: float) -> int:
+    """How many requests one client is answered that asks again at once, all the time."""
+    loop, count = asyncio.get_running_loop(), 0
+    give_up_at = loop.time() + seconds
+    async with connected(server) as (reader, writer):
+        while loop.time() < give_up_at:
+            writer.write(GET)
+            await asyncio.wait_for(reader.readuntil(b"\r\n\r\n[]"), DEADLINE_S)
+            count += 1
+    return count
+
+
+async def test_a_rush_of_requests_is_taken_in_turns(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many at once as a page asks for; then those that have come meanwhile, of all clients together. Streams do not wait."""
+    monkeypatch.setattr("plt_tui.server.connections.TURN_S", 0.1)
+    loop = asyncio.get_running_loop()
+    async with served(hub, idle_s=DEADLINE_S) as server, viewer(server) as stream:
+        started = loop.time()
+        rush = [asyncio.ensure_future(answers(server, 1.0)) for _ in range(10)]
+        await asyncio.sleep(0.5)
+        hub.begin()
+        asked_at = loop.time()
+        assert (await stream.receive_json(timeout=DEADLINE_S))["kind"] == "run"
+        assert loop.time() - asked_at < 0.1
+        counts = await asyncio.gather(*rush)
+        turns = 21 + (loop.time() - started) / 0.1
+        assert 5 <= min(counts) <= max(counts) <= turns
+        assert await status_of(server) == 200
+
+
+async def test_requests_in_one_go_wait_for_their_turns_too(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client that does not wait for its answers gets no more of them than one that does."""
+    monkeypatch.setattr("plt_tui.server.connections.TURN_S", 0.1)
+    monkeypatch.setattr("plt_tui.server.connections.RUSH_S", 0.5)
+    loop = asyncio.get_running_loop()
+    async with served(hub, idle_s=DEADLINE_S) as server, connected(server) as (reader, writer):
+        writer.write(15 * GET)
+        started = loop.time()
+        for number in range(15):
+            await asyncio.wait_for(reader.readuntil(b"\r\n\r\n[]"), DEADLINE_S)
+            assert loop.time() - started > 0.1 * (number - 6)
+        assert loop.time() - started < DEADLINE_S / 2
+
+
+async def test_a_body_that_comes_in_a_rush_is_read(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It comes a moment after its request, and does not wait for a turn of its own."""
+    monkeypatch.setattr("plt_tui.server.connections.TURN_S", 5.0)
+    monkeypatch.setattr("plt_tui.server.connections.RUSH_S", 0.0)
+    server = await serve_http(hub, "127.0.0.1:0", name="demo", token="secret", control=True)
+    head = b"Host: 127.0.0.1\r\nAuthorization: Bearer secret\r\n"
+    body = b'{"name":"pause"}'
+    async with connected(server) as (reader, writer):
+        writer.write(b"POST /api/v1/commands HTTP/1.1\r\n" + head)
+        writer.write(b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body))
+        await asyncio.sleep(0.05)
+        writer.write(body)
+        assert b" 200 " in await asyncio.wait_for(reader.readline(), 3.0)
+    await server.close()
+    assert [command.name for command in hub.commands] == ["pause"]

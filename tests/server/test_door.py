@@ -8,7 +8,7 @@ import math
 import pytest
 
 from plt_tui.errors import UsageError
-from plt_tui.server.door import BURST_S, MAX_CLIENTS, PACE_S, Pace, Places, first_of, parse
+from plt_tui.server.door import BURST_S, PACE_S, SOCKET_PLACES, Pace, Places, first_of, parse
 
 BAD = {
     "not JSON": b"hello",
@@ -88,7 +88,7 @@ class Visitor:
 
 def full() -> tuple[Places, list[Visitor]]:
     """A door all of whose places are taken by guests that it is not waiting for."""
-    places, guests = Places(), [Visitor() for _ in range(MAX_CLIENTS)]
+    places, guests = Places(SOCKET_PLACES), [Visitor() for _ in range(SOCKET_PLACES)]
     assert all(places.take(guest, now=0.0) for guest in guests)
     return places, guests
 
@@ -96,9 +96,9 @@ def full() -> tuple[Places, list[Visitor]]:
 def test_a_full_door_keeps_those_inside_and_tells_who_comes() -> None:
     """As many as have a place may wait for their answer; those after them are dropped, and nobody inside is."""
     places, guests = full()
-    comers = [Visitor() for _ in range(3 * MAX_CLIENTS)]
+    comers = [Visitor() for _ in range(3 * SOCKET_PLACES)]
     assert not any(places.take(comer, now=1e9) for comer in comers)
-    assert [comer.is_dropped for comer in comers] == [False] * MAX_CLIENTS + [True] * 2 * MAX_CLIENTS
+    assert [comer.is_dropped for comer in comers] == [False] * SOCKET_PLACES + [True] * 2 * SOCKET_PLACES
     assert not any(guest.is_dropped for guest in guests)
     places.leave(guests[3])
     assert places.take(Visitor(), now=1e9)

@@ -1,4 +1,4 @@
-"""The metrics server over real connections: its answers, its guard on every route, its port."""
+"""The HTTP server over real connections: its answers, its guard on every route, its page, its port."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import os
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -16,11 +17,15 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from plt_tui.errors import UsageError
-from plt_tui.protocol.events import Checkpoint, Eval, Gauges, Logs, RankStatus, Sample, Spike
-from plt_tui.server.guard import HEADERS
+from plt_tui.protocol.events import Alert, Checkpoint, Eval, Gauges, Logs, RankStatus, Sample, Spike, Viewers
+from plt_tui.server import static
+from plt_tui.server.api import behind
+from plt_tui.server.guard import CSP, HEADERS
 from plt_tui.server.http import serve_http
 from tests.control.said import rewind
 from tests.server.hub_fakes import DEADLINE_S, FakeHub
+
+JSON = {"Accept": "application/json"}
 
 
 @asynccontextmanager
@@ -49,21 +54,21 @@ async def web(url: str) -> AsyncIterator[aiohttp.ClientSession]:
 
 async def get(web: aiohttp.ClientSession, path: str) -> Any:
     """The JSON at `path`, strictly read."""
-    async with web.get(path) as response:
+    async with web.get(path, headers=JSON) as response:
         assert (response.status, response.content_type) == (200, "application/json")
         return json.loads(await response.text(), parse_constant=pytest.fail)
 
 
 async def routes(web: aiohttp.ClientSession) -> list[str]:
-    """Every route that the index names, and the index."""
-    return ["/", *(await get(web, "/"))["routes"]]
+    """Every route that the index names, itself included."""
+    return [*(await get(web, "/"))["routes"]]
 
 
 async def test_the_index_tells_every_route(web: aiohttp.ClientSession) -> None:
     """`/` names the run and each route with a sentence."""
     index = await get(web, "/")
-    assert index["name"] == "demo"
-    assert {"/metrics", "/api/v1/run", "/api/v1/stream"} <= index["routes"].keys()
+    assert (index["name"], index["token"], index["control"]) == ("demo", False, False)
+    assert {"/", "/static/page.js", "/metrics", "/api/v1/run", "/api/v1/stream"} <= index["routes"].keys()
     assert all(index["routes"].values())
 
 
@@ -93,7 +98,7 @@ async def test_the_run_and_what_it_said(hub: FakeHub, web: aiohttp.ClientSession
 async def test_a_run_that_said_nothing_has_answers_too(web: aiohttp.ClientSession) -> None:
     """No route fails before the first event."""
     for path in await routes(web):
-        if path not in ("/metrics", "/api/v1/stream"):
+        if path.startswith("/api/v1/") and path != "/api/v1/stream":
             await get(web, path)
 
 
@@ -152,6 +157,9 @@ async def test_a_long_history_is_summarised_unasked(hub: FakeHub, web: aiohttp.C
         "evals?last=",
         "journal?last=1e3",
         "logs?lines=٣",
+        "metrics?points=1&points=2",
+        "journal?after=-1",
+        "journal?last=1&last=2",
     ],
 )
 async def test_a_bad_parameter_is_named(web: aiohttp.ClientSession, query: str) -> None:
@@ -159,6 +167,15 @@ async def test_a_bad_parameter_is_named(web: aiohttp.ClientSession, query: str) 
     async with web.get(f"/api/v1/{query}") as response:
         assert response.status == 400
         assert (await response.json())["error"].startswith(query.split("?")[1].split("=")[0] + "=")
+
+
+@pytest.mark.parametrize("path", ["/api/v1/run?x=1", "/api/v1/metrics?point=5", "/metrics?name=a", "/api/v1/stream?since=4"])
+async def test_a_parameter_that_is_unknown_is_named(web: aiohttp.ClientSession, path: str) -> None:
+    """A slip of the pen would else get another answer than the one that was meant, without a word."""
+    name = path.partition("?")[2].partition("=")[0]
+    async with web.get(path) as response:
+        assert response.status == 400
+        assert (await response.json())["error"].startswith(f"unknown parameter {name!r}; known here: ")
 
 
 async def test_prometheus_text(hub: FakeHub, web: aiohttp.ClientSession) -> None:
@@ -201,14 +218,17 @@ async def test_every_route_is_behind_the_guard(
 async def test_every_answer_carries_the_headers(web: aiohttp.ClientSession) -> None:
     """Also errors: no sniffing, no scripts, no frames, no cache."""
     for path in [*await routes(web), "/unknown", "/api/v1/metrics?points=x"]:
-        async with web.get(path) as response:
-            assert HEADERS.items() <= dict(response.headers).items(), path
+        async with web.get(path, headers=JSON) as response:
+            own = {CSP: static.PAGE_CSP} if path.startswith("/static/") else {}
+            assert (HEADERS | own).items() <= dict(response.headers).items(), path
+            assert not [name for name in response.headers if name.lower().startswith("access-control")]
 
 
 async def test_unknown_paths_are_404_as_json(web: aiohttp.ClientSession) -> None:
     """Like every other refusal."""
-    async with web.get("/favicon.ico") as response:
+    async with web.get("/favicon.png") as response:
         assert (response.status, response.content_type) == (404, "application/json")
+        assert "Accept" in (await response.json())["error"]
 
 
 async def test_head_has_no_body(web: aiohttp.ClientSession) -> None:
@@ -267,6 +287,20 @@ async def test_a_forbidden_port_is_replaced_by_a_free_one(hub: FakeHub, monkeypa
     await server.close()
 
 
+@pytest.mark.parametrize("control", [True, False])
+async def test_where_a_token_is_needed_no_other_port_will_do(hub: FakeHub, *, control: bool) -> None:
+    """Whoever has taken it, perhaps another user, would be sent the token by those who ask where they were told to."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        server = await serve_http(hub, f"127.0.0.1:{port}", name="demo", token="secret", control=control)
+        assert server.url == ""
+        assert server.problem == (
+            f"metrics.address: cannot listen on 127.0.0.1:{port}: Address already in use; metrics are not served "
+            "(try 127.0.0.1:0, and read the port in run.json)"
+        )
+        await server.close()
+
+
 @pytest.mark.parametrize("number", [errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT, errno.EMFILE], ids=errno.errorcode.get)
 async def test_a_host_that_cannot_be_listened_on_is_a_sentence(
     hub: FakeHub, monkeypatch: pytest.MonkeyPatch, number: int
@@ -297,6 +331,116 @@ async def test_an_address_that_will_not_do_is_refused_before_listening(hub: Fake
     """The error names the setting."""
     with pytest.raises(UsageError, match=r"metrics\.address"):
         await serve_http(hub, address, name="demo")
+
+
+async def test_the_journal_behind_a_number(hub: FakeHub, web: aiohttp.ClientSession) -> None:
+    """Only what was said after it, oldest first: a program that polls asks with the greatest number that it has seen."""
+    for number in (3, 4, 7, 9):
+        hub.feed.publish(Alert(topic=str(number), text="a", seq=number))
+
+    async def topics(query: str) -> list[str]:
+        return [event["topic"] for event in await get(web, f"/api/v1/journal{query}")]
+
+    assert await topics("") == ["3", "4", "7", "9"]
+    assert await topics("?after=3") == ["4", "7", "9"]
+    assert await topics("?after=5&last=1") == ["9"]
+    assert await topics("?after=9") == await topics("?after=100000") == []
+
+
+@pytest.mark.parametrize(
+    ("seq", "expected"), [(0, [3, 0, 7, 0]), (2, [3, 0, 7, 0]), (3, [0, 7, 0]), (5, [0, 7, 0]), (7, [0]), (9, [0])]
+)
+def test_what_is_in_no_record_counts_by_its_place(seq: int, expected: list[int]) -> None:
+    """An alert that the journal cannot be written is behind the last event that was."""
+    events = [Alert(topic="disk", text="a", seq=number) for number in (3, 0, 7, 0)]
+    assert [event.seq for event in behind(events, seq)] == expected
+
+
+async def test_who_watches(hub: FakeHub, web: aiohttp.ClientSession) -> None:
+    """As the hub has told it last."""
+    assert await get(web, "/api/v1/viewers") == []
+    ana = {"actor": "tui ana@box", "door": "socket", "readonly": False, "since": 1.5}
+    hub.feed.publish(Viewers(viewers=[ana]))
+    assert await get(web, "/api/v1/viewers") == [ana]
+
+
+async def test_the_page_comes_from_the_package(web: aiohttp.ClientSession) -> None:
+    """`/` for browsers, each of its files under `/static/`; nothing in it says where a client could load something else."""
+    folder = Path(static.__file__).parent / "page"
+    names = {path.name for path in folder.iterdir() if path.suffix in static.MEDIA}
+    assert {"index.html", "page.css", "page.js"} <= names
+    for name in names:
+        path = "/" if name == "index.html" else f"/static/{name}"
+        async with web.get(path, headers={"Accept": "text/html,*/*;q=0.8"}) as response:
+            assert (response.status, response.content_type) == (200, static.MEDIA[Path(name).suffix])
+            assert response.headers[CSP] == static.PAGE_CSP
+            assert await response.read() == (folder / name).read_bytes()
+            assert "http:" not in (await response.text()).replace("http://www.w3.org/2000/svg", "")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/static/../server/http.py",
+        "/static/..%2fhttp.py",
+        "/static/%2e%2e/http.py",
+        "/static/%2e%2e%2f%2e%2e%2fhttp.py",
+        "/static//etc/passwd",
+        "/static/%00",
+        "/static/page.js%00.html",
+        "/static/page.js/",
+        "/static/",
+        "/static/.page.js.swp",
+        "/static/CON",
+        "/static/..\\http.py",
+        "/static/" + "a" * 300,
+        "//static/page.js",
+        "/../../etc/passwd",
+        "/http-token",
+        "/runs/demo/http-token",
+    ],
+)
+async def test_no_path_leads_to_another_file(url: str, path: str) -> None:
+    """Whatever is tried, as it stands on the wire: what is not in the table is not there."""
+    host, port = url.removeprefix("http://").split(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(f"GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
+    answer = await asyncio.wait_for(reader.read(), DEADLINE_S)
+    writer.close()
+    await writer.wait_closed()
+    assert answer.split()[1] == b"404"
+
+
+async def test_a_browser_that_asks_for_an_icon_gets_none(web: aiohttp.ClientSession) -> None:
+    """Without an error in its console."""
+    async with web.get("/favicon.ico") as response:
+        assert (response.status, await response.read()) == (204, b"")
+
+
+@pytest.mark.parametrize("expected", ["100-continue", "the moon"])
+async def test_expectations_are_no_way_round_the_guard(url: str, expected: str) -> None:
+    """Else aiohttp would answer them before any middleware, with a go-ahead, or a refusal of its own."""
+    host, port = url.removeprefix("http://").split(":")
+    for path in ("/api/v1/run", "/unknown"):
+        reader, writer = await asyncio.open_connection(host, int(port))
+        writer.write(f"GET {path} HTTP/1.1\r\nHost: evil.example\r\nExpect: {expected}\r\nConnection: close\r\n\r\n".encode())
+        assert (await asyncio.wait_for(reader.read(), DEADLINE_S)).split()[1] == b"421"
+        writer.close()
+        await writer.wait_closed()
+
+
+@pytest.mark.parametrize("address", ["0.0.0.0:0", "[::]:0"])
+async def test_a_server_for_other_machines_is_near_too(hub: FakeHub, address: str) -> None:
+    """Its URL is one that programs of this machine can use."""
+    server = await serve_http(hub, address, name="demo", token="secret")
+    try:
+        if not server.url:
+            assert "not supported" in server.problem or "Cannot assign" in server.problem  # no IPv6 here
+            return
+        async with aiohttp.ClientSession(server.url, headers={"Authorization": "Bearer secret"}) as web:
+            assert (await get(web, "/"))["token"] is True
+    finally:
+        await server.close()
 
 
 async def test_closing_ends_idle_connections(hub: FakeHub) -> None:

@@ -52,8 +52,8 @@ def test_measurements_have_base_units() -> None:
     assert samples["plt_tui_eval_accuracy_ratio", ()] == 0.25
     assert samples["plt_tui_checkpoint_step", ()] == 2
     assert samples["plt_tui_rank_step_duration_seconds", (("rank", "1"),)] == 0.021
-    assert samples["plt_tui_cpu_utilisation_ratio", (("core", "1"),)] == 1.0
-    assert samples["plt_tui_gpu_utilisation_ratio", (("gpu", "0"),)] == 0.9
+    assert samples["plt_tui_cpu_utilization_ratio", (("core", "1"),)] == 1.0
+    assert samples["plt_tui_gpu_utilization_ratio", (("gpu", "0"),)] == 0.9
     assert samples["plt_tui_gpu_temperature_celsius", (("gpu", "0"),)] == 61.0
     assert samples["plt_tui_run_phase", (("phase", "running"),)] == 1
     assert samples["plt_tui_run_phase", (("phase", "paused"),)] == 0

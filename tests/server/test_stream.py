@@ -1,16 +1,15 @@
-"""One client's way through the feed: order, bounds, pace."""
+"""One reader's way through the feed: order, bounds, bytes. How it goes on where it broke off is in `test_stream_resume`."""
 
 from __future__ import annotations
-
-import asyncio
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plt_tui.control.feed import LOG_CHARS, Feed
+from plt_tui.control.feed import LOG_CHARS
+from plt_tui.errors import UsageError
 from plt_tui.protocol.events import (
-    CaughtUp,
+    Alert,
     Checkpoint,
     CommandStatus,
     End,
@@ -19,15 +18,14 @@ from plt_tui.protocol.events import (
     Gauges,
     Logs,
     Phase,
-    Plan,
-    Spike,
+    RankStatus,
     Step,
     Steps,
 )
-from plt_tui.protocol.framing import encode
+from plt_tui.protocol.framing import decode, encode
 from plt_tui.protocol.text import MAX_LINE_CHARS
 from plt_tui.server import stream as stream_module
-from plt_tui.server.stream import BATCH_ROWS, FRAME_S, Follower, Reader
+from plt_tui.server.stream import BATCH_EVENTS, BATCH_ROWS, PIECE_BYTES, Batch, Reader, as_line
 from plt_tui.views.client import MAX_EVENT_BYTES
 from plt_tui.views.model import RunModel
 from tests.control.said import rewind
@@ -58,6 +56,11 @@ def status(name: str, state: str, step: int) -> CommandStatus:
     return CommandStatus(id="c", name=name, args=args, actor="me", status=state, step=step)
 
 
+def logs(*texts: str) -> Logs:
+    """Log lines."""
+    return Logs(lines=[[0.0, "hub", "INFO", text] for text in texts])
+
+
 def test_a_long_log_comes_in_pieces() -> None:
     """Every line once and in order, those that were lost counted once, and no event larger than a client takes."""
     hub = FakeHub()
@@ -72,38 +75,62 @@ def test_a_long_log_comes_in_pieces() -> None:
     assert sum(event.dropped for event in said) == 7
 
 
-def test_steps_go_out_before_what_happened_after_them() -> None:
-    """Each event is given behind the steps it follows, although the feed keeps steps and events apart."""
+def test_everything_goes_out_in_the_order_of_the_record() -> None:
+    """Though the feed keeps steps and events apart; a checkpoint that was written for two steps comes behind them."""
     hub = FakeHub()
     hub.begin()
-    hub.train(1, 6)
-    spike = Spike(step=5, what="loss", value=9.0, z=7.0, act="skip")
-    plan = Plan(step=6, target_step=60, tokens_per_step=8, steps_per_epoch=2.0)
-    for event in (eval_at(2), status("set", "applied", 4), Checkpoint(step=4, path="c"), spike, plan):
-        hub.feed.publish(event)
-    assert told(Reader(hub.feed).read()) == [
-        "run",
-        "1-2",
-        "eval 2",
-        "3-3",
-        "command 4",
-        "4-4",
-        "checkpoint 4",
-        "5-5",
-        "spike 5",
-        "plan 6",
-        "6-6",
-    ]
+    hub.train(1, 2)
+    hub.feed.publish(eval_at(2))
+    hub.train(3, 3)
+    hub.feed.publish(status("set", "applied", 4))
+    hub.train(4, 5)
+    hub.feed.publish(Checkpoint(step=3, path="c"))
+    hub.train(6, 6)
+    said = Reader(hub.feed).read()
+    assert told(said) == ["run", "1-2", "eval 2", "3-3", "command 4", "4-5", "checkpoint 3", "6-6"]
+    assert [event.seq for event in said] == [1, 3, 4, 5, 6, 8, 9, 10]
 
 
-@pytest.mark.parametrize("end_step", [0, 3])
-def test_end_goes_out_behind_the_last_step(end_step: int) -> None:
+def test_what_is_not_recorded_keeps_its_place_among_the_events() -> None:
+    """The alert that nothing can be written: behind the event before it, and it waits for no step."""
+    hub = FakeHub()
+    hub.train(1, 1)
+    hub.feed.publish(status("pause", "requested", -1))
+    hub.train(2, 2)
+    hub.feed.publish_unrecorded(Alert(topic="record", text="disk full"))
+    hub.feed.publish(eval_at(2))
+    assert told(Reader(hub.feed).read()) == ["1-1", "command -1", "alert", "2-2", "eval 2"]
+
+
+def test_end_goes_out_behind_the_last_step() -> None:
     """No step follows the end of the run, whatever step the end claims."""
     hub = FakeHub()
     hub.begin()
     hub.train(1, 3)
-    hub.feed.publish(End(phase="failed", step=end_step, exit_code=4))
-    assert told(Reader(hub.feed).read()) == ["run", "1-3", f"end {end_step}"]
+    hub.feed.publish(End(phase="failed", step=0, exit_code=4))
+    assert told(Reader(hub.feed).read()) == ["run", "1-3", "end 0"]
+
+
+def test_log_lines_go_out_first_and_what_is_of_the_moment_last() -> None:
+    """Who hears of an event has had the lines before it; and no later event takes back what is said of now."""
+    hub = FakeHub()
+    hub.feed.publish(RankStatus(rank=0, pid=1, doing="training"))
+    hub.feed.publish(Gauges(cores=[], memory_used_bytes=0, memory_total_bytes=0, gpus=[]))
+    hub.begin()
+    hub.train(1, 1)
+    hub.feed.publish(logs("a"))
+    hub.feed.publish(eval_at(1))
+    assert told(Reader(hub.feed).read()) == ["logs", "run", "1-1", "eval 1", "rank 0", "gauges"]
+
+
+def test_what_is_of_the_moment_waits_for_the_last_event(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A late reader in the middle of history would forget the ranks at the next restart that it is told of."""
+    monkeypatch.setattr(stream_module, "BATCH_EVENTS", 1)
+    hub = FakeHub()
+    for event in (Phase(phase="restarting"), Phase(phase="running"), RankStatus(rank=0, pid=1, doing="training")):
+        hub.feed.publish(event)
+    reader = Reader(hub.feed)
+    assert [told(reader.read()) for _ in range(3)] == [["phase 0"], ["phase 0", "rank 0"], []]
 
 
 def test_steps_of_a_later_session_stay_behind_its_beginning() -> None:
@@ -117,14 +144,6 @@ def test_steps_of_a_later_session_stay_behind_its_beginning() -> None:
     hub.train(3, 5)
     expected = ["run", "1-2", "eval 4", "end 4", "run", "3-5"]
     assert told(Reader(hub.feed).read()) == expected
-
-
-def test_a_command_whose_step_is_unknown_does_not_wait_for_steps() -> None:
-    """A requested command (step -1) is given at its place among the events, before the open steps."""
-    hub = FakeHub()
-    hub.train(1, 2)
-    hub.feed.publish(status("pause", "requested", -1))
-    assert told(Reader(hub.feed).read()) == ["command -1", "1-2"]
 
 
 def test_only_the_rows_behind_a_cut_come_again() -> None:
@@ -150,16 +169,9 @@ def test_a_branch_goes_out_before_the_rewind_that_left_it() -> None:
     hub.train(4, 6)
     hub.feed.publish(rewind(2, id_="b"))
     hub.train(3, 4)
-    assert told(Reader(hub.feed).read()) == [
-        "run",
-        "1-2",
-        "eval 5",
-        "1: 4-5",
-        "command 3",
-        "2: 3-6",
-        "command 2",
-        "3-4",
-    ]
+    said = Reader(hub.feed).read()
+    assert told(said) == ["run", "1-2", "eval 5", "1: 4-5", "command 3", "2: 3-6", "command 2", "3-4"]
+    assert [event.seq for event in said] == [1, 3, 7, 0, 8, 0, 12, 14]
 
 
 def test_a_live_reader_gets_the_branch_once_and_no_row_of_the_line_twice() -> None:
@@ -211,6 +223,7 @@ def test_views_end_with_the_lines_of_the_hub(actions: list[str | tuple[str, int]
             while news := reader.read():
                 assert sum(event.count for event in news if isinstance(event, Steps)) <= room
                 seen.extend(news)
+            assert not reader.is_behind
     for _, seen in readers:
         model = RunModel()
         for event in seen:
@@ -225,14 +238,13 @@ def test_views_end_with_the_lines_of_the_hub(actions: list[str | tuple[str, int]
 def test_a_batch_is_bounded_and_nothing_is_lost() -> None:
     """A long history comes in batches of at most BATCH_ROWS steps, every row once, the events at their places."""
     rows = 2 * BATCH_ROWS + 7
-    feed = Feed()
     hub = FakeHub()
-    hub.feed = feed
-    hub.fill(rows)
-    feed.publish(eval_at(BATCH_ROWS + 5))
-    feed.publish(End(phase="finished", step=rows, exit_code=0))
-    reader, batches = Reader(feed), list[list[Event]]()
-    while not batches or reader.is_behind:
+    hub.fill(BATCH_ROWS + 5)
+    hub.feed.publish(eval_at(BATCH_ROWS + 5))
+    hub.train(BATCH_ROWS + 6, rows)
+    hub.feed.publish(End(phase="finished", step=rows, exit_code=0))
+    reader, batches = Reader(hub.feed), list[list[Event]]()
+    while reader.is_behind:
         batches.append(reader.read())
     assert [told(batch) for batch in batches] == [
         [f"1-{BATCH_ROWS}"],
@@ -241,78 +253,25 @@ def test_a_batch_is_bounded_and_nothing_is_lost() -> None:
     ]
 
 
-async def test_history_then_caught_up_then_live(hub: FakeHub) -> None:
-    """The first frames end with CaughtUp, once; what is published later comes behind it."""
+def test_a_batch_has_a_bounded_number_of_events() -> None:
+    """A run of a year has many; each comes once."""
+    hub = FakeHub()
+    for number in range(2 * BATCH_EVENTS + 1):
+        hub.feed.publish(Alert(topic="t", text=str(number)))
+    reader, batches = Reader(hub.feed), list[list[Event]]()
+    while reader.is_behind:
+        batches.append(reader.read())
+    assert [len(batch) for batch in batches] == [BATCH_EVENTS, BATCH_EVENTS, 1]
+    assert [event for batch in batches for event in batch] == hub.feed.events
+
+
+def test_nobody_goes_on_behind_what_is_not_there_yet() -> None:
+    """It would miss what gets that number."""
+    hub = FakeHub()
     hub.begin()
-    hub.train(1, 2)
-    follower = Follower(hub.feed)
-    frames = follower.frames()
-    assert told(await frames.__anext__()) == ["run", "1-2", "caught_up"]
-    hub.train(3, 3)
-    assert told(await frames.__anext__()) == ["3-3"]
-    follower.close()
-
-
-async def test_an_empty_feed_is_caught_up_at_once(hub: FakeHub) -> None:
-    """A view that attaches before anything was said still learns that it is live."""
-    follower = Follower(hub.feed)
-    assert await follower.frames().__anext__() == [CaughtUp()]
-    follower.close()
-
-
-async def test_measurements_are_gathered_into_frames(hub: FakeHub) -> None:
-    """A burst of steps, gauges and logs over a fifth of a second makes about FRAME_S-spaced frames, not one per event."""
-    follower = Follower(hub.feed)
-    frames = follower.frames()
-    await frames.__anext__()
-    loop = asyncio.get_running_loop()
-
-    async def burst() -> None:
-        for step in range(1, 101):
-            hub.train(step, step)
-            hub.feed.publish(Gauges(cores=[], memory_used_bytes=0, memory_total_bytes=0, gpus=[]))
-            hub.feed.publish(Logs(lines=[[0.0, "hub", "INFO", "x"]]))
-            await asyncio.sleep(0.002)
-
-    began, count, seen = loop.time(), 0, 0
-    writing = asyncio.create_task(burst())
-    while seen < 100:
-        batch = await frames.__anext__()
-        count += 1
-        seen += sum(event.count for event in batch if isinstance(event, Steps))
-    await writing
-    assert count <= (loop.time() - began) / FRAME_S + 2
-    follower.close()
-
-
-async def test_a_command_status_does_not_wait_for_the_frame(hub: FakeHub) -> None:
-    """A status published just after a frame of steps is given without the frame's pause."""
-    follower = Follower(hub.feed)
-    frames = follower.frames()
-    await frames.__anext__()
-    hub.train(1, 1)
-    await frames.__anext__()
-    waits = []
-    for turn in range(10):
-        started = asyncio.get_running_loop().time()
-        hub.feed.publish(status("pause", "applied", 1 + turn))
-        assert "command" in told(await frames.__anext__())[0]
-        waits.append(asyncio.get_running_loop().time() - started)
-    assert min(waits) < FRAME_S / 5
-    follower.close()
-
-
-async def test_finish_ends_the_frames_after_the_last_word(hub: FakeHub) -> None:
-    """What was said before `finish`, also while a frame was being sent, is still given; then the frames end."""
-    follower = Follower(hub.feed)
-    frames = follower.frames()
-    await frames.__anext__()
-    hub.feed.publish(Phase(phase="stopping"))
-    assert told(await frames.__anext__()) == ["phase 0"]
-    hub.feed.publish(End(phase="stopped", step=0, exit_code=130))
-    follower.finish()
-    assert [told(batch) async for batch in frames] == [["end 0"]]
-    follower.close()
+    assert told(Reader(hub.feed, after=1).read()) == []
+    with pytest.raises(UsageError, match="ends with number 1"):
+        Reader(hub.feed, after=2)
 
 
 def test_step_events_and_blocks_agree() -> None:
@@ -323,3 +282,31 @@ def test_step_events_and_blocks_agree() -> None:
     assert isinstance(block, Steps)
     assert list(block.column("loss")) == [0.1 + 0.2] * 3
     assert isinstance(hub.feed.state.last_step, Step)
+
+
+@pytest.mark.parametrize("is_shared", [False, True])
+def test_a_batch_becomes_pieces_of_whole_events(is_shared: bool) -> None:
+    """Small ones together, a large one alone or as the last of its piece; asked twice, the same bytes."""
+    events: list[Event] = [logs("x" * size) for size in (10, 10, PIECE_BYTES, 10, 40_000, 40_000, 10)]
+    batch = Batch(events, is_shared=is_shared)
+    pieces = list(batch.pieces(as_line))
+    assert [len(piece.splitlines()) for piece in pieces] == [3, 3, 1]
+    assert [decode(line) for piece in pieces for line in piece.splitlines()] == events
+    assert all(piece.endswith(b"\n") for piece in pieces)
+    assert list(batch.pieces(as_line)) == pieces
+
+
+def test_a_shared_batch_is_encoded_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many send it, and over whatever kind of wire."""
+    encoded = list[Event]()
+
+    def encode_and_count(event: Event) -> bytes:
+        encoded.append(event)
+        return encode(event)
+
+    monkeypatch.setattr(stream_module, "encode", encode_and_count)
+    batch = Batch([eval_at(1), eval_at(2)], is_shared=True)
+    for _ in range(100):
+        assert b"".join(batch.pieces(as_line)).count(b"\n") == 2
+    assert b"".join(batch.pieces(bytes)).count(b"\n") == 0
+    assert encoded == batch.events

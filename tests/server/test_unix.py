@@ -14,8 +14,10 @@ from typing import Any
 import pytest
 
 from plt_tui.errors import StorageError, UsageError
-from plt_tui.protocol.events import End, Eval
-from plt_tui.server.unix import UnixDoor, is_allowed, peer_uid, read_hello, serve_unix
+from plt_tui.protocol.events import CaughtUp, End, Eval, Event
+from plt_tui.protocol.hello import hello
+from plt_tui.server.unix import Hello, UnixDoor, is_allowed, peer_uid, read_hello, serve_unix
+from plt_tui.views.client import HubClient
 from tests.control.said import rewind
 from tests.server.clients import HELLO, Line, command, connected, deaf, opened
 from tests.server.hub_fakes import DEADLINE_S, FakeHub, until
@@ -59,6 +61,42 @@ async def test_a_client_of_a_rewound_run_gets_its_branches(hub: FakeHub, door: U
         ("steps", 1, 2),
         ("command", None, None),
         ("caught_up", None, None),
+    ]
+
+
+async def test_a_client_that_comes_again_gets_what_it_has_missed(hub: FakeHub, door: UnixDoor) -> None:
+    """A hello with the number of the last thing that it knows; its commands are taken as ever."""
+    hub.begin()
+    hub.train(1, 3)
+    async with connected(door.path, HELLO | {"after": 3}) as client:
+        steps, caught_up = [await client.hear() for _ in range(2)]
+        assert steps is not None
+        assert caught_up is not None
+        assert (steps["kind"], steps["count"], steps["seq"], caught_up["kind"]) == ("steps", 1, 4, "caught_up")
+        await client.say(command("pause"))
+        assert (await client.hear_until("command"))["status"] == "applied"
+
+
+async def test_a_view_goes_on_where_it_broke_off(hub: FakeHub, door: UnixDoor) -> None:
+    """With the greatest number of what it has heard, and none of it twice."""
+    hub.begin()
+    hub.train(1, 2)
+    heard = list[Event]()
+    for _ in range(2):
+        after = max((event.seq for event in heard), default=0)
+        client = await HubClient.connect(door.path, actor="me", readonly=True, after=after)
+        async for event in client.events():
+            heard.append(event)
+            if isinstance(event, CaughtUp):
+                break
+        await client.close()
+        hub.train(3, 4)
+    assert [(event.kind, event.seq) for event in heard] == [
+        ("run", 1),
+        ("steps", 3),
+        ("caught_up", 0),
+        ("steps", 5),
+        ("caught_up", 0),
     ]
 
 
@@ -136,10 +174,28 @@ async def test_a_broken_line_ends_that_connection_only(hub: FakeHub, door: UnixD
         HELLO | {"version": 2},
         HELLO | {"actor": 5},
         HELLO | {"readonly": "no"},
+        HELLO | {"after": "1"},
+        HELLO | {"after": -1},
+        HELLO | {"after": True},
+        HELLO | {"after": 10**30},
+        HELLO | {"after": 2},
         command("pause"),
         b"y" * 70_000,
     ],
-    ids=["bad UTF-8", "empty", "version", "actor", "readonly", "command", "too long"],
+    ids=[
+        "bad UTF-8",
+        "empty",
+        "version",
+        "actor",
+        "readonly",
+        "after a text",
+        "after -1",
+        "after true",
+        "after 1e30",
+        "beyond",
+        "command",
+        "too long",
+    ],
 )
 async def test_nothing_is_told_before_a_proper_hello(hub: FakeHub, door: UnixDoor, hello: bytes | dict[str, Any]) -> None:
     """Who does not introduce itself gets one alert and no event, and its command is not taken."""
@@ -244,6 +300,12 @@ async def test_another_user_hears_nothing(hub: FakeHub, door: UnixDoor, monkeypa
     async with connected(door.path) as client:
         with pytest.raises((ConnectionError, AssertionError)):
             await client.hear_until("run")
+
+
+def test_a_view_s_hello_is_one_that_the_hub_takes() -> None:
+    """With and without a number to go on behind."""
+    assert read_hello(hello("tui ana@box", readonly=True)) == Hello(actor="tui ana@box", readonly=True, after=0)
+    assert read_hello(hello("ana", readonly=False, after=7)) == Hello(actor="ana", readonly=False, after=7)
 
 
 def test_hello_names_both_versions() -> None:

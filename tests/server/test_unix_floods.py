@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from plt_tui.server.door import BURST_S, MAX_CLIENTS, PACE_S
+from plt_tui.server.door import BURST_S, PACE_S, SOCKET_PLACES
 from plt_tui.server.unix import UnixDoor
 from tests.server.clients import HELLO, Line, command, connected, deaf, opened
 from tests.server.hub_fakes import DEADLINE_S, FakeHub, until
@@ -91,10 +91,10 @@ def held_bytes(door: UnixDoor) -> int:
 
 async def test_who_comes_to_a_full_door_hears_why_it_stays_out(hub: FakeHub, door: UnixDoor) -> None:
     """One alert, then the end; who is inside stays, and a place that becomes free is given again."""
-    async with crowd(door.path, MAX_CLIENTS) as inside:
+    async with crowd(door.path, SOCKET_PLACES) as inside:
         for one in inside:
             one.send(json.dumps(HELLO).encode() + b"\n")
-        await until(lambda: len(hub.feed._listeners) == MAX_CLIENTS)
+        await until(lambda: door._audience.size == SOCKET_PLACES)
         await asyncio.gather(*(asyncio.get_running_loop().sock_recv(one, 1) for one in inside))
         async with connected(door.path) as comer:
             alert = await comer.hear()
@@ -104,7 +104,7 @@ async def test_who_comes_to_a_full_door_hears_why_it_stays_out(hub: FakeHub, doo
             comer.writer.write_eof()
             assert await comer.hear() is None
         inside[0].close()
-        await until(lambda: len(door._clients) < MAX_CLIENTS)
+        await until(lambda: len(door._clients) < SOCKET_PLACES)
         async with connected(door.path) as comer:
             await comer.hear_until("caught_up")
 
@@ -117,12 +117,12 @@ async def test_a_crowd_that_says_nothing_keeps_nobody_out(
     async with connected(door.path) as before:
         await before.hear_until("caught_up")
         async with crowd(door.path, CROWD):
-            await until(lambda: len(door._clients) > MAX_CLIENTS // 2)
+            await until(lambda: len(door._clients) > SOCKET_PLACES // 2)
             async with connected(door.path) as comer:
                 await comer.hear_until("caught_up")
                 assert await answer_s(before) < 1
                 assert await answer_s(comer) < 1
-            assert len(door._clients) <= 2 * MAX_CLIENTS
+            assert len(door._clients) <= 2 * SOCKET_PLACES
 
 
 async def test_who_does_not_say_hello_in_time_is_dropped(door: UnixDoor, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -139,7 +139,7 @@ async def test_a_client_that_does_not_read_keeps_its_place_while_there_is_room(
     hub: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A view in a stopped terminal finds its stream again; it goes only when its place is needed, and not before its time."""
-    monkeypatch.setattr("plt_tui.server.door.MAX_CLIENTS", 1)
+    monkeypatch.setattr("plt_tui.server.unix.SOCKET_PLACES", 1)
     hub.fill(ROWS)
     async with opened(hub, tmp_path, stall_s=0.2) as door:
         with deaf(door.path):
@@ -147,17 +147,17 @@ async def test_a_client_that_does_not_read_keeps_its_place_while_there_is_room(
             async with connected(door.path) as comer:
                 assert (await comer.hear())["kind"] == "alert"
             await asyncio.sleep(0.3)  # its time is over, and it is still there
-            assert len(hub.feed._listeners) == 1
+            assert door._audience.size == 1
             async with connected(door.path) as comer:
                 assert (await comer.hear())["kind"] == "steps"
-                await until(lambda: len(hub.feed._listeners) == 1)
+                await until(lambda: door._audience.size == 1)
 
 
 async def test_a_slow_client_that_does_read_keeps_its_place(
     hub: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A block that takes longer than the patience as a whole is fine as long as some of it is read in that time."""
-    monkeypatch.setattr("plt_tui.server.door.MAX_CLIENTS", 1)
+    monkeypatch.setattr("plt_tui.server.unix.SOCKET_PLACES", 1)
     hub.fill(10_000)
     loop = asyncio.get_running_loop()
     async with opened(hub, tmp_path, stall_s=0.3) as door:

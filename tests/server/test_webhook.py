@@ -228,6 +228,7 @@ EVENTS: list[tuple[Event, str]] = [
     (Phase(phase="restarting", step=3, reason="rank 1: killed"), "crash"),
     (Alert(topic="plateau", text="no better"), "plateau"),
     (Alert(topic="disk", text="little space"), "disk"),
+    (Alert(topic="gpu", text="slowed down by heat: gpu 0"), "gpu"),
 ]
 
 

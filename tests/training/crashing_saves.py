@@ -30,7 +30,7 @@ from plt_tui.protocol.events import Checkpoint
 from plt_tui.protocol.manifest import folder_name, step_of, verify
 from plt_tui.training import checkpoint
 from plt_tui.training.checkpoint import Snapshot
-from plt_tui.training.resume import choose
+from plt_tui.training.resume import choose, leave_others
 from plt_tui.training.saver import Outcome, Saver
 
 KEEP = 2
@@ -88,6 +88,7 @@ SCENES: Mapping[str, Callable[[Path, Say], None]] = {"save": save, "name": name,
 def save_for_ever(root: Path, say: Say) -> None:
     """As a run that comes back by itself: resume from the newest checkpoint, save every step, and name one now and then."""
     resumed = choose("auto", root)
+    leave_others(resumed, root)
     step = step_of(resumed) if resumed is not None else 0
     saver = Saver(root, root.parent, KEEP, lambda outcome: say(told(outcome)), resumed_from=resumed)
     while True:

@@ -6,6 +6,7 @@ import errno
 import os
 import random
 import struct
+import subprocess
 import time
 from pathlib import Path
 
@@ -112,3 +113,15 @@ def test_a_board_that_does_not_fit_leaves_nothing(monkeypatch: pytest.MonkeyPatc
     with pytest.raises(OSError, match="No space left"):
         fresh_file(2)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_killed_makers_left_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By whoever makes the next board; those of live processes, and what is no board, stay."""
+    monkeypatch.setattr(board_module, "MEMORY", tmp_path)
+    with subprocess.Popen(["true"]) as dead:
+        pass
+    for name in (f"plt-tui-board-{dead.pid}-ab", f"plt-tui-board-{os.getpid()}-ab", "plt-tui-board-x", "plt-tui-other"):
+        (tmp_path / name).touch()
+    made = fresh_file(2)
+    kept = {f"plt-tui-board-{os.getpid()}-ab", "plt-tui-board-x", "plt-tui-other", made.name}
+    assert {path.name for path in tmp_path.iterdir()} == kept

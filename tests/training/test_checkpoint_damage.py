@@ -34,7 +34,7 @@ from plt_tui.protocol.manifest import (
     verify,
 )
 from plt_tui.training import checkpoint
-from plt_tui.training.resume import choose
+from plt_tui.training.resume import choose, leave_others
 from tests.training.crashing_saves import snapshot
 
 FILES = (MODEL, OPTIMIZER, STATE, MANIFEST)
@@ -156,6 +156,7 @@ def test_whatever_is_damaged_the_newest_good_one_is_taken_and_nothing_is_deleted
         assert [step_of(folder) for folder in checkpoint.find(root)] == sorted(found, reverse=True)
 
         assert choose("auto", root) == chosen
+        leave_others(chosen, root)
         assert max(map(step_of, checkpoint.find(root)), default=-1) == expected
         assert inventory(root) == before
         assert len(list(root.glob("*.aside-*"))) == len(bad)
@@ -198,6 +199,15 @@ def test_only_the_exact_name_of_a_step_is_a_checkpoint(template: Path, tmp_path:
     (root / folder_name(30)).rename(root / name)
     assert step_of(root / name) == -1
     assert choose("auto", root) == root / folder_name(20)
+
+
+def test_a_link_in_the_place_of_a_checkpoint_is_none(template: Path, tmp_path: Path) -> None:
+    """It is passed over, and those of the run stay where they are: a start once took it for another's and set all aside."""
+    root = shutil.copytree(template, tmp_path / "checkpoints")
+    (root / folder_name(30)).rename(tmp_path / "moved")
+    (root / folder_name(30)).symlink_to(tmp_path / "moved", target_is_directory=True)
+    assert choose("auto", root, known_step=30) == root / folder_name(20)
+    assert checkpoint.find(root) == [root / folder_name(20), root / folder_name(10)]
 
 
 CHANGES: dict[str, tuple[dict[str, object], str]] = {

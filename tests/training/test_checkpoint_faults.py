@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import random
@@ -14,6 +15,9 @@ from pathlib import Path
 import pytest
 
 from plt_tui import failpoints
+from plt_tui.control.folder import RunFolder
+from plt_tui.control.record import Recorder, read_journal
+from plt_tui.protocol.events import Alert
 from plt_tui.protocol.manifest import MODEL, folder_name, is_whole, read_manifest, step_of, verify
 from plt_tui.training import checkpoint
 from plt_tui.weights.digest import weights_sha256
@@ -205,6 +209,33 @@ def test_a_power_cut_right_after_the_first_save_leaves_it(tmp_path: Path, monkey
     disk = Disk(top, monkeypatch)
     checkpoint.write(top / "runs" / "one" / "checkpoints", snapshot(5))
     assert steps(disk.after_cut(tmp_path / "image", lambda: False) / "runs" / "one" / "checkpoints") == [5]
+    disk.close()
+
+
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_a_power_cut_after_the_first_save_of_a_new_run_leaves_all_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, elsewhere: bool
+) -> None:
+    """Others made the folders that the save found there: configuration, record and checkpoint are there all the same."""
+    top = tmp_path / "disk"
+    top.mkdir()
+    disk = Disk(top, monkeypatch)
+    run = RunFolder(top / "runs" / "one")
+    run.path.mkdir(parents=True)  # by somebody who was killed before it was on disk
+    root = top / "saves" / "one" if elsewhere else run.checkpoints
+    if elsewhere:
+        os.close(run.claim(root))
+    run.create("[run]\n")
+    with contextlib.closing(Recorder(run, 0, pytest.fail)) as recorder:
+        recorder.record(Alert(topic="test", text="begun"))
+        checkpoint.write(root, snapshot(5))
+        recorder.sync()
+        image = disk.after_cut(tmp_path / "image", lambda: False)
+    found = RunFolder(image / "runs" / "one")
+    assert steps(image / root.relative_to(top)) == [5]
+    assert found.config.read_text() == "[run]\n"
+    assert [event.kind for event in read_journal(found)] == ["alert"]
+    assert found.metrics.exists()
     disk.close()
 
 

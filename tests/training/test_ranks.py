@@ -20,7 +20,7 @@ from plt_tui.config.schema import ParallelSection
 from plt_tui.errors import UsageError
 from plt_tui.plugins import Plugins
 from plt_tui.training import ranks as ranks_module
-from plt_tui.training.ranks import Ranks, from_environment, leave
+from plt_tui.training.ranks import PendingSum, Ranks, from_environment, leave
 from plt_tui.training.trainer import Trainer
 from tests.training.conftest import tiny
 from tests.training.processes import DEADLINE_S, run_two, two
@@ -162,6 +162,29 @@ def test_a_rank_that_works_alone_shows_that_it_lives(monkeypatch: pytest.MonkeyP
         return alone.pulse.beats >= before + 10
 
     assert alone.alone(work)
+
+
+def test_work_that_beats_itself_shows_when_it_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ranks meet while it works, and that is no sign of life of it."""
+    monkeypatch.setattr(ranks_module, "BEAT_S", 0.001)
+    meetings = []
+    monkeypatch.setattr(
+        Ranks, "post_sum", lambda self, values: meetings.append(values) or PendingSum(lambda: values, self.pulse)
+    )
+    alone = Ranks(0, 1, torch.device("cpu"))
+
+    def work() -> list[int]:
+        seen = []
+        for _ in range(2):
+            met = len(meetings)
+            while len(meetings) < met + 5:
+                time.sleep(0.001)
+            seen.append(alone.pulse.beats)
+            alone.pulse.beat()
+        return seen
+
+    assert alone.alone(work, beats=True) == [0, 1]
+    assert meetings[-1] == [0.0]
 
 
 @pytest.mark.parametrize(("num_gpus", "said"), [(0, "sees no GPU"), (2, "cuda:2 was asked for, but this process sees 2 GPUs")])

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from plt_tui.data.prepare import Dataset
-from plt_tui.errors import StorageError
+from plt_tui.errors import StorageError, UsageError
 from plt_tui.protocol.manifest import step_of
 from plt_tui.training import checkpoint
 from plt_tui.training.resume import resume
@@ -55,6 +55,13 @@ def test_of_steps_that_the_record_does_not_hold_auto_takes_none(
     resumed = resume(trainer, "auto", root, known_step)
     assert (trainer.step, left(root)) == (step, kept)
     assert resumed.passed_over == tuple(f"step-{passed:08d}" for passed in (1, 2, 3) if passed not in kept)
+    assert resumed.gap == ((1, 3) if known_step == 0 else None)
+
+
+def test_where_none_is_left_that_the_record_knows_the_gap_is_named(dataset: Dataset, root: Path) -> None:
+    """The steps between will never be in it."""
+    checkpoint.prune(root, 1, [root / "step-00000003"])
+    assert resume(Trainer(tiny(), dataset=dataset), "auto", root, known_step=1).gap == (2, 3)
 
 
 def test_a_chosen_older_one_leaves_its_future_behind(dataset: Dataset, root: Path) -> None:
@@ -79,6 +86,15 @@ def test_a_chosen_damaged_one_is_an_error_and_not_replaced(dataset: Dataset, roo
     with pytest.raises(StorageError, match=checkpoint.OPTIMIZER):
         resume(Trainer(tiny(), dataset=dataset), str(root / "step-00000002"), root)
     assert left(root) == [3, 2, 1]
+
+
+def test_a_chosen_one_that_does_not_fit_leaves_everything_in_its_place(dataset: Dataset, root: Path) -> None:
+    """It verifies, and is refused only as it is loaded: the future that it would have left is still there."""
+    (root / ".tmp-00000004-abcd").mkdir()
+    before = sorted(path.name for path in root.iterdir())
+    with pytest.raises(UsageError, match="another shape"):
+        resume(Trainer(tiny("model.width=48"), dataset=dataset), str(root / "step-00000001"), root)
+    assert sorted(path.name for path in root.iterdir()) == before
 
 
 def test_a_folder_of_another_step_is_neither_loaded_nor_followed(dataset: Dataset, root: Path) -> None:

@@ -1,5 +1,6 @@
 """The saver: one save in flight, each step once, names kept, failures said."""
 
+import math
 import shutil
 import threading
 from pathlib import Path
@@ -12,7 +13,7 @@ from plt_tui.protocol.events import Checkpoint, CheckpointFailed, Step
 from plt_tui.protocol.manifest import MANIFEST, MODEL, step_of, verify
 from plt_tui.training import checkpoint
 from plt_tui.training.checkpoint import Snapshot
-from plt_tui.training.saver import Outcome, Saver
+from plt_tui.training.saver import Outcome, Receipt, Saver
 from tests.training.plays import Play, ask, steps_of
 
 PATIENCE_S = 30.0
@@ -28,7 +29,18 @@ class Desk:
 
     def __init__(self, root: Path, keep: int = 2) -> None:
         self.said: list[Outcome] = []
-        self.saver = Saver(root / "checkpoints", root, keep, self.said.append)
+        self.num_heard: float = math.inf
+        self.root = root / "checkpoints"
+        self.saver = Saver(self.root, root, keep, self.said.append, receipt=self._receipt)
+
+    @property
+    def steps(self) -> list[int]:
+        """Of the checkpoints on disk."""
+        return [step_of(folder) for folder in checkpoint.find(self.root)]
+
+    def _receipt(self) -> Receipt:
+        num_said = len(self.said)
+        return lambda: self.num_heard >= num_said
 
     def save(self, step: int, name: str = "") -> Outcome | None:
         """Save and wait; returns what the caller was told."""
@@ -73,6 +85,21 @@ def test_only_the_newest_are_kept_and_all_named_ones(tmp_path: Path) -> None:
     assert [step_of(folder) for folder in checkpoint.find(tmp_path / "checkpoints")] == [4, 3, 1]
 
 
+@pytest.mark.parametrize(
+    ("keep", "after"), [(1, [[1], [2, 1], [3, 1], [4, 1], [5, 4]]), (2, [[1], [2, 1], [3, 2, 1], [4, 3, 1], [5, 4]])]
+)
+def test_what_the_hub_knows_of_stays_until_it_knows_of_a_newer_one(tmp_path: Path, keep: int, after: list[list[int]]) -> None:
+    """It hangs behind the first save, and hears of the others before the fifth: had it died, a resume would have the first."""
+    desk, seen = Desk(tmp_path, keep), []
+    desk.num_heard = 1
+    for step in range(1, 6):
+        if step == 5:
+            desk.num_heard = math.inf
+        desk.save(step)
+        seen.append(desk.steps)
+    assert seen == after
+
+
 def test_a_save_that_fails_is_said_and_remembered(tmp_path: Path) -> None:
     """A file where the folder should be: a failure event, an answer, a reason, and no claim that the step is there."""
     (tmp_path / "checkpoints").write_text("")
@@ -82,6 +109,17 @@ def test_a_save_that_fails_is_said_and_remembered(tmp_path: Path) -> None:
     assert desk.said == [answer]
     assert not desk.saver.has(7)
     assert "checkpoints" in desk.saver.failure
+
+
+def test_a_full_disk_names_what_was_set_aside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A good checkpoint gives way before them: a person has to know what else there is to delete."""
+    desk = Desk(tmp_path)
+    desk.save(1)
+    checkpoint.put_aside(desk.saver.folder(1))
+    monkeypatch.setattr(checkpoint, "write", _needing(tmp_path / "room", checkpoint.write))
+    desk.save(2)
+    assert "No space left on device; 1 set-aside checkpoint takes " in desk.saver.failure
+    assert f" in {tmp_path / 'checkpoints'} (*.aside-*)" in desk.saver.failure
 
 
 def test_no_failure_is_silent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

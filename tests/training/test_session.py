@@ -1,5 +1,6 @@
 """The rank loop with one rank and a scripted hub: what commands do, in which order, and what a run's end promises."""
 
+import itertools
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from plt_tui.protocol.commands import Command
 from plt_tui.protocol.events import Checkpoint, CommandStatus, Eval, Sample, Step
 from plt_tui.protocol.manifest import verify
 from plt_tui.training import checkpoint, session
+from plt_tui.training.optimizer import state_tensors
 from tests.training.plays import Play, Script, ask, poison, steps_of
 
 
@@ -133,6 +135,22 @@ def test_what_a_rewind_saves_is_compared_too(dataset: Dataset, tmp_path: Path, m
     play.run()
     assert [saved.step for saved in play.link.of(Checkpoint)] == [4, 12]
     assert compared == [4, 12]
+
+
+@pytest.mark.parametrize("name", ["adamw", "muon", "lion", "sgd"])
+def test_all_tensors_that_are_saved_are_compared_first(
+    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """The optimizer's too: a restart would give what rank 0 has saved to all of them."""
+    compared: list[set[int]] = []
+    monkeypatch.setattr(
+        session, "require_alike", lambda ranks, tensors, step: compared.append({tensor.data_ptr() for tensor in tensors})
+    )
+    play = Play(dataset, tmp_path, {}, f"optim.name={name}", "checkpoint.every=6")
+    play.run()
+    trainer = play.trainer
+    saved = itertools.chain(trainer.model.named_parameters(), state_tensors(trainer.optimizer, trainer.model))
+    assert compared == [{tensor.data_ptr() for _, tensor in saved}] * 2
 
 
 def test_a_failed_step_does_not_take_along_the_save_of_a_good_one(

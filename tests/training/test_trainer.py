@@ -207,6 +207,9 @@ def test_samples_repeat_and_follow_the_prompt_knob(dataset: Dataset) -> None:
     assert trainer.sample("")[0] == ""
     trainer.edits = [Edit(id="p", step=0, name="prompt", value="Once")]
     assert trainer.sample()[0] == "Once"
+    before = trainer.ranks.pulse.beats
+    trainer.sample()
+    assert trainer.ranks.pulse.beats == before + trainer.config.sample.tokens  # each token is a sign of life
 
 
 def test_an_epoch_is_counted_in_sequences_not_steps(dataset: Dataset, tmp_path: Path) -> None:

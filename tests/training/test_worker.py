@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from plt_tui.config.load import to_toml
+from plt_tui.data.tokenizer import ByteTokenizer
 from plt_tui.protocol.events import Event, Failed
 from plt_tui.protocol.link import RankEnd
 from plt_tui.protocol.rank import RankSpec
@@ -109,3 +110,11 @@ def test_memory_that_ran_out_is_told_with_what_to_do(
     )
     assert failure.message.endswith(advice) == is_memory
     assert is_out_of_memory(ValueError("no")) is False
+
+
+def test_a_tokenizer_that_cannot_be_kept_leaves_nothing(tmp_path: Path) -> None:
+    """Neither half of it, nor an error: checkpoints hold it too."""
+    taken = tmp_path / "tokenizer.json"
+    taken.mkdir()
+    worker._keep_tokenizer(ByteTokenizer(), taken)
+    assert list(tmp_path.rglob("*")) == [taken]

@@ -168,6 +168,7 @@ def machine(step: int, *, gpus: bool = False, late_rank: bool = False) -> list[E
         memory_total_bytes=int(7.8 * 2**30),
         gpus=[GPU, GPU_MIG] if gpus else [],
         gpu_reason="" if gpus else "no NVIDIA driver on this machine",
+        disk_free_bytes=int(38.2 * 2**30),
     )
     ranks = [
         RankStatus(

@@ -24,7 +24,8 @@ from plt_tui.views.completion import (
     remembered,
 )
 
-VALUES = {"lr": "0.003", "prompt": "The ", "grad_clip": "1.0"}
+VALUES = {"lr": "0.003", "prompt": "The ", "grad_clip": "1.0", "weights": "two\nlines"}
+"""The last one cannot be typed."""
 
 
 def effect(asked: Asked) -> str:
@@ -58,6 +59,7 @@ AROUND = Around(
         ("set lr 1 s", ("set", "scale")),
         ("grad_clip 1 ", ()),
         ("top_k ", ()),
+        ("set weights ", ()),
         ("prompt ", ("'The '",)),
         ("rewind ", ("500", "400", "0")),
         ("rewind 4", ("400",)),

@@ -11,11 +11,10 @@ from console_fakes import Script, block, end, run, step, told
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plt_tui.control.feed import Feed
 from plt_tui.protocol.events import CaughtUp, CommandStatus, Event, Phase, Plan, Recent, Spike, Step
 from plt_tui.server.stream import Reader
 from plt_tui.views.console import follow_json, follow_plain, follow_progress, session_events
-from tests.control.said import rewind
+from tests.control.said import NumberedFeed, rewind
 
 SPIKE = Spike(step=4, what="loss", value=9.87654, z=7.23, act="rewind", reason="2 of 10 acts used")
 BROKEN = Spike(step=4, what="grad_norm", value=float("inf"), z=float("nan"), act="stop")
@@ -85,7 +84,7 @@ async def test_steps_after_a_rewind(events: list[Event], expected: list[str]) ->
 )
 async def test_a_live_view_is_told_every_step_that_was_computed(actions: list[int | str | tuple[str, int]]) -> None:
     """Over rewinds of all kinds and however seldom it looks; between two rewinds the numbers grow."""
-    feed = Feed()
+    feed = NumberedFeed()
     reader, said, computed = Reader(feed), list[Event]([CaughtUp()]), list[Step]()
     feed.publish(run())
     for place, action in enumerate(actions):

@@ -8,7 +8,7 @@ import math
 import fakes
 import pytest
 
-from plt_tui.protocol.events import STEP_COLUMNS, Eval, Event, Step, Steps
+from plt_tui.protocol.events import STEP_COLUMNS, CommandStatus, Eval, Event, Step, Steps
 from plt_tui.views.export import CSV_HEAD, MAX_COPY_BYTES, SCORES, clipped, csv_pieces, step_line, summary_line
 from plt_tui.views.model import RunModel
 
@@ -71,6 +71,16 @@ def test_branches_are_told_apart() -> None:
         ("1", "1"),
         ("1", "2"),
     ]
+
+
+def test_the_evaluations_of_a_branch_are_in_its_rows() -> None:
+    """Those that a rewind took from the line."""
+    model = model_of(*fakes.steps(1, 200))
+    branch = dataclasses.replace(Steps.from_columns(model.steps.columns, 150, 200), branch=1)
+    back = {"id": "r", "name": "rewind", "args": {"step": 150}, "actor": "x", "status": "applied", "step": 150, "before": 200}
+    for event in (branch, CommandStatus(**back)):
+        model.fold(event)
+    assert [(row["branch"], row["step"]) for row in rows_of(model) if row["eval_loss"]] == [("0", "100"), ("1", "200")]
 
 
 def test_what_comes_meanwhile_is_not_in_it() -> None:

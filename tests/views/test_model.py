@@ -13,6 +13,7 @@ from plt_tui.protocol.events import (
     STEP_COLUMNS,
     Alert,
     CaughtUp,
+    Checkpoint,
     CommandStatus,
     Eval,
     Event,
@@ -26,7 +27,7 @@ from plt_tui.protocol.events import (
     Step,
     Steps,
 )
-from plt_tui.views.model import MAX_HAPPENINGS, RunModel, StepTable
+from plt_tui.views.model import MAX_HAPPENINGS, ROUTINE_SHARE, RunModel, StepTable, newest
 from plt_tui.views.source import EVENTS_PER_TURN, RecordSource
 from tests.control.said import rewind
 
@@ -146,6 +147,18 @@ def test_a_record_read_stream_by_stream_has_the_same_lines() -> None:
     assert ([scores.step for scores in model.evals], model.state.step) == ([25], 30)
 
 
+def test_the_evaluations_that_a_rewind_leaves_are_those_of_its_branch() -> None:
+    """Also of several rewinds, and of a record; what a resume computes again is on no branch."""
+    model = folded(block(1, 50), eval_at(10), eval_at(30), eval_at(40), rewind(20, 50), eval_at(15), eval_at(25))
+    assert [[scores.step for scores in model.evals_of(branch)] for branch in (0, 1, 2)] == [[10, 15, 25], [30, 40], []]
+    model.fold(rewind(12, 30, id_="again"))
+    assert [[scores.step for scores in model.evals_of(branch)] for branch in (0, 1, 2)] == [[10], [30, 40], [15, 25]]
+    model.fold(rewind(12, 12, id_="nowhere"))
+    assert [scores.step for scores in model.evals_of(2)] == [15, 25]
+    model.fold(Run(name="r", dir="runs/r", world_size=1, params=1, target_step=300, start_step=5))
+    assert [[scores.step for scores in model.evals_of(branch)] for branch in (0, 1, 2)] == [[], [30, 40], [15, 25]]
+
+
 def test_a_spike_is_told_and_remembered() -> None:
     """Live ones are news, all are part of the story; plans and states in memory are neither."""
     spike = Spike(step=3, what="loss", value=9.0, z=7.0, act="skip", reason="\x1b[2J")
@@ -179,6 +192,42 @@ def test_happenings_are_a_ring() -> None:
     assert len(model.happenings) == MAX_HAPPENINGS
 
 
+def test_an_intervention_outlives_what_is_routine() -> None:
+    """Thousands of evaluations and checkpoints push no edit out; among thousands of edits the newest evaluations stay."""
+    edit = fakes.command("e1", "set", {"name": "lr", "value": 0.5, "mode": "scale"}, 7)
+    saved = [Checkpoint(step=step, path="p") for step in range(10, MAX_HAPPENINGS)]
+    model = folded(*edit, Checkpoint(step=8, path="p", name="good"), *map(eval_at, range(MAX_HAPPENINGS)), *saved)
+    kept = [happening.event for happening in model.happenings.values()]
+    assert len(kept) == MAX_HAPPENINGS
+    assert [type(event) for event in kept[:2]] == [CommandStatus, Checkpoint]
+    assert kept[-1].step == MAX_HAPPENINGS - 1  # type: ignore[attr-defined]
+    for number in range(3 * MAX_HAPPENINGS):
+        model.fold(fakes.command(str(number), "note", {"text": "x"}, number)[-1])
+        model.fold(eval_at(number))
+    kept = [happening.event for happening in model.happenings.values()]
+    num_evals = MAX_HAPPENINGS // ROUTINE_SHARE
+    assert [event.step for event in kept if isinstance(event, Eval)] == [*range(3 * MAX_HAPPENINGS)][-num_evals:]
+    assert len(kept) == MAX_HAPPENINGS
+
+
+@pytest.mark.parametrize(
+    ("told", "kept"),
+    [
+        ("", ""),
+        ("iii", "iii"),
+        ("rrrrrr", "rrrr"),
+        ("irrrrrr", "irrr"),
+        ("iiriii", "riii"),
+        ("iiiir", "iiir"),
+        ("rriiii", "riii"),
+    ],
+)
+def test_of_many_things_the_rare_ones_are_kept(told: str, kept: str) -> None:
+    """In their order, the newest of each kind; what is routine (r) has the room that is left, and a quarter at least."""
+    events = {"i": Alert(topic="t", text="x"), "r": eval_at(1)}
+    assert "".join(newest(told, 4, lambda letter: events[letter])) == kept
+
+
 def test_history_is_no_news() -> None:
     """Attaching to a run with a long past opens no toasts."""
     model = folded(*fakes.training(), CaughtUp())
@@ -210,7 +259,7 @@ def test_no_text_gets_past_the_door_unfiltered(evil: str) -> None:
         Alert(topic="t", text=evil),
         replace(fakes.machine(1)[0], gpu_reason=evil, gpus=[{"name": evil, "reason": evil}]),
     )
-    kept = [*texts(model.logs.lines), model.samples[0].prompt, model.samples[0].text]
+    kept = [*texts([*model.logs.lines]), model.samples[0].prompt, model.samples[0].text]
     for happening in model.happenings.values():
         kept += texts([getattr(happening.event, name) for name in happening.event.__slots__])
     assert model.state.gauges is not None

@@ -7,9 +7,11 @@ terminal is restored and the run goes on unless the user chose to stop it.
 from __future__ import annotations
 
 import os
+import signal
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from textual.app import App, SystemCommand
 from textual.driver import Driver
@@ -19,21 +21,19 @@ from textual.screen import Screen
 from plt_tui.config.schema import RunConfig, UiSection
 from plt_tui.views.files import RunFiles
 from plt_tui.views.model import RunModel
-from plt_tui.views.source import Source
+from plt_tui.views.source import Elsewhere, Source
 from plt_tui.views.tui import terminal
 from plt_tui.views.tui.driver import ANSWER_S, BackgroundTold, ViewDriver
 from plt_tui.views.tui.palettes import AUTO, WITHOUT_COLORS, curve_colors, legible_colors, suiting_theme
 from plt_tui.views.tui.person import Person
 from plt_tui.views.tui.runs import OpenedRun, RunsPort
-from plt_tui.views.tui.screens.command_line import ThemeChosen
-from plt_tui.views.tui.screens.compare import CompareScreen
 from plt_tui.views.tui.screens.leave import LeaveChoice
-from plt_tui.views.tui.screens.new_run import NewRunScreen
 from plt_tui.views.tui.screens.palette import RunCommands
-from plt_tui.views.tui.screens.run import RunScreen
-from plt_tui.views.tui.screens.runs import RunsScreen
 from plt_tui.views.tui.session import RunSession
 from plt_tui.views.tui.squeeze import Squeezer
+
+if TYPE_CHECKING:
+    from plt_tui.views.tui.screens.command_line import ThemeChosen
 
 __all__ = ["LeaveChoice", "RunApp"]
 
@@ -68,6 +68,7 @@ class RunApp(App[LeaveChoice]):
         readonly: bool = False,
         actor: str = "",
         files: RunFiles | None = None,
+        elsewhere: Elsewhere | None = None,
         clock: Callable[[], float] = time.time,
         compare: Sequence[OpenedRun] = (),
         runs: RunsPort | None = None,
@@ -82,7 +83,9 @@ class RunApp(App[LeaveChoice]):
         self.set_class(self.no_color, "-no-color")
         self._session: RunSession | None = None
         if connect is not None:
-            self._session = RunSession(connect, name=name, config=config, readonly=readonly, actor=actor, files=files)
+            self._session = RunSession(
+                connect, name=name, config=config, readonly=readonly, actor=actor, files=files, elsewhere=elsewhere
+            )
         self._compare, self._runs = compare, runs
         self._actor = actor
         self._clock = clock
@@ -94,6 +97,12 @@ class RunApp(App[LeaveChoice]):
         assert self._session is not None, "opened on no run"
         return self._session.model
 
+    @property
+    def trouble(self) -> str:
+        """Why the UI had no connection to that run any more when it was left; empty where it had one, or needed none."""
+        assert self._session is not None, "opened on no run"
+        return self._session.trouble if self._session.is_cut else ""
+
     async def run_async(self, **options: Any) -> LeaveChoice | None:
         """Run until the view is left, or ended by a signal or the loss of its terminal. `options`: Textual's."""
         with terminal.guarded(self._leave_at_once):
@@ -103,7 +112,10 @@ class RunApp(App[LeaveChoice]):
         """Take the theme, watch the hub, open the run."""
         if self._ui.theme not in (AUTO, *self.available_themes):
             self.notify(f"unknown theme {self._ui.theme!r}; ctrl+p lists themes", severity="warning", markup=False)
-        self._take_theme(self._ask_background(ANSWER_S))
+        answer_by = time.monotonic() + ANSWER_S
+        self._ask_background()
+        screen = self._first_screen()
+        self._take_theme(self._told_background(answer_by))
         if isinstance(self._driver, ViewDriver) and self._ui.low_bandwidth:
             self._driver.squeezer = Squeezer()
         if self._driver is not None and not self.is_headless:
@@ -111,7 +123,7 @@ class RunApp(App[LeaveChoice]):
             self.set_interval(SILENCE_CHECK_S, self._notice_silence)
             self._politeness = self.set_interval(SILENCE_CHECK_S, self._step_back)
         self._take_settings()
-        self.push_screen(self._first_screen())
+        self.push_screen(screen)
 
     def _take_settings(self) -> None:
         """The person's keys, and what is wrong with their settings."""
@@ -127,11 +139,18 @@ class RunApp(App[LeaveChoice]):
         self._ui = self._ui.model_copy(update={"theme": event.name})
         self._take_theme(None)
 
-    def _first_screen(self) -> RunScreen | CompareScreen | RunsScreen:
+    def _first_screen(self) -> Screen[None]:
+        """With the modules of it, and of no other: most of what there is to load waits for nothing that the terminal tells."""
         if self._session is not None:
+            from plt_tui.views.tui.screens.run import RunScreen
+
             return RunScreen(self._session, self._ui, self._clock, self.exit)
         if self._compare:
+            from plt_tui.views.tui.screens.compare import CompareScreen
+
             return CompareScreen(self._compare, self._ui, actor=self._actor, leave=self.exit)
+        from plt_tui.views.tui.screens.runs import RunsScreen
+
         assert self._runs is not None, "nothing to open"
         return RunsScreen(self._runs, self._ui, actor=self._actor, clock=self._clock, leave=self.exit)
 
@@ -142,6 +161,8 @@ class RunApp(App[LeaveChoice]):
             terminal.step_back()
 
     def _notice_silence(self) -> None:
+        from plt_tui.views.tui.screens.run import RunScreen
+
         for screen in self.screen_stack:
             if isinstance(screen, RunScreen):
                 screen.session.notice_silence(time.monotonic())
@@ -160,11 +181,14 @@ class RunApp(App[LeaveChoice]):
         self.theme_variables = variables
         return variables
 
-    def _ask_background(self, wait_s: float = 0.0) -> bool | None:
-        """Whether the background is dark, if somebody answers within `wait_s`, and it matters."""
-        if self._ui.theme in self.available_themes or not isinstance(self._driver, ViewDriver):
-            return None
-        return self._driver.ask_background(wait_s)
+    def _ask_background(self) -> None:
+        """Let the terminal tell its background, where it matters."""
+        if self._ui.theme not in self.available_themes and isinstance(self._driver, ViewDriver):
+            self._driver.ask_background()
+
+    def _told_background(self, deadline: float) -> bool | None:
+        """Whether the background is dark, if that was asked and is answered by `deadline`, in monotonic time."""
+        return self._driver.told_background(deadline) if isinstance(self._driver, ViewDriver) else None
 
     def on_background_told(self, event: BackgroundTold) -> None:
         """An answer that came too late for the first frame, or another one after the view was stopped."""
@@ -192,12 +216,21 @@ class RunApp(App[LeaveChoice]):
     def _leave_at_once(self, exit_code: int) -> None:
         self.exit(return_code=exit_code)
 
+    def action_suspend(self) -> None:
+        """Stop like a shell's job. Textual's raw mode makes a key of ctrl+z, which the terminal would make a signal of."""
+        if self._job_control is None or self.is_web:
+            self.notify("there is no shell to go back to", severity="warning", markup=False)
+        else:
+            os.kill(0, signal.SIGTSTP)  # whoever started this view in the foreground stops with it, or the shell would wait
+
     async def action_quit(self) -> None:
         """Leave by asking, wherever the request comes from."""
-        if isinstance(self.screen, RunScreen | RunsScreen | CompareScreen | NewRunScreen):
+        if hasattr(self.screen, "action_leave"):
             await self.screen.run_action("leave")
 
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
-        """Of Textual's own commands those that have no key here."""
+        """Of Textual's own commands those that have no key on this screen."""
         yield SystemCommand("theme", "Choose another colour theme.", self.action_change_theme)
-        yield SystemCommand("screenshot", "Save the screen as an SVG picture.", self.deliver_screenshot)
+        if not self.is_web and not hasattr(screen, "action_screenshot"):  # `plt-tui web` hands out no files
+            keep_here = partial(self.deliver_screenshot, path=".")  # its own default, ~/Downloads, may not exist
+            yield SystemCommand("screenshot", "Save the screen as an SVG picture in this folder.", keep_here)

@@ -6,10 +6,13 @@ nobody looks at is not copied.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from operator import is_
 
 import numpy as np
 
+from plt_tui.protocol.events import Eval
 from plt_tui.views.model import RunModel, StepTable
 from plt_tui.views.tui.chart.lane import AXES, BY_STEP, Axis, Floats, Lane, Rows, Track
 from plt_tui.views.tui.chart.scene import Curve
@@ -83,6 +86,28 @@ class LineCopy:
         return np.array(memoryview(self.table.columns[column])[rows], dtype=np.float64)
 
 
+class ScoreCopy:
+    """The scores of a line's evaluations as series over the steps; always the same series."""
+
+    def __init__(self) -> None:
+        self._series: dict[str, Series] = {metric.score: Series() for metric in METRICS if metric.score}
+        self._evals: list[Eval] = []
+
+    def series(self, score: str) -> Series:
+        """One field of `Eval`."""
+        return self._series[score]
+
+    def take(self, evals: Sequence[Eval]) -> None:
+        """Copy the evaluations, when they are others than before."""
+        if len(evals) == len(self._evals) and all(map(is_, evals, self._evals)):
+            return
+        self._evals = list(evals)
+        steps = np.array([scores.step for scores in evals], dtype=np.float64)
+        for name, series in self._series.items():
+            series.cut(-1.0)
+            series.extend(steps, np.array([getattr(scores, name) for scores in evals], dtype=np.float64))
+
+
 class RunCurves:
     """The curves of one run: the line that it is on, the branches that it left, and its evaluations."""
 
@@ -91,7 +116,9 @@ class RunCurves:
         """What the x axis counts; curves asked for after a change lie on the new one."""
         self._main: LineCopy | None = None
         self._branches: dict[int, LineCopy] = {}
-        self._scores: dict[str, Series] = {}
+        self._scores = ScoreCopy()
+        self._left_scores: dict[int, ScoreCopy] = {}
+        """Of the branches, by number."""
         self._eval_s: dict[int, float] = {}
         """Seconds of the evaluation after a step."""
         self._evals_seen = -1
@@ -104,7 +131,11 @@ class RunCurves:
         self._branches = {number: self._branches.get(number) or LineCopy(model.branches[number]) for number in newest}
         if model.revisions["evals"] != self._evals_seen:
             self._evals_seen = model.revisions["evals"]
-            self._copy_scores(model)
+            self._scores.take(model.evals)
+            self._eval_s = {scores.step: scores.seconds for scores in model.evals}
+        self._left_scores = {number: self._left_scores.get(number) or ScoreCopy() for number in newest}
+        for number, scores in self._left_scores.items():
+            scores.take(model.evals_of(number))
 
     def of(self, metric: Metric) -> tuple[list[Curve], list[Curve]]:
         """The curves of `metric`, up to date, the least important first; and those that every x axis is made for."""
@@ -112,28 +143,24 @@ class RunCurves:
         lane = self._main.lane(self.axis)
         if isinstance(lane, Track):
             lane.know_evaluations(self._eval_s)
-        anchors = [Curve("", series, "", lane=lane) for series in (self._main.series("loss"), self._score("loss"))]
-        curves = [self._left_behind(number, line, metric.column) for number, line in self._branches.items() if metric.column]
+        anchors = [Curve("", series, "", lane=lane) for series in (self._main.series("loss"), self._scores.series("loss"))]
+        curves = [curve for number in self._branches for curve in self._left_behind(number, metric)]
         if metric.column:
             name, series = ("train" if metric.score else ""), self._main.series(metric.column)
             curves.append(Curve(name, series, metric.color, smooth=not metric.is_exact, lane=lane))
         if metric.score:
-            name, series = ("eval" if metric.column else ""), self._score(metric.score)
+            name, series = ("eval" if metric.column else ""), self._scores.series(metric.score)
             curves.append(Curve(name, series, "curve-2", style="dots", smooth=False, lane=lane))
         return curves, anchors
 
-    def _left_behind(self, number: int, line: LineCopy, column: str) -> Curve:
+    def _left_behind(self, number: int, metric: Metric) -> list[Curve]:
+        """The line of a branch, and its evaluations where it has some."""
+        line, scores = self._branches[number], self._left_scores[number]
         lane = line.lane(self.axis, beside=self._main)
-        return Curve(f"branch {number}", line.series(column), "foreground", left_behind=True, lane=lane)
-
-    def _score(self, name: str) -> Series:
-        return self._scores.setdefault(name, Series())
-
-    def _copy_scores(self, model: RunModel) -> None:
-        self._eval_s = {scores.step: scores.seconds for scores in model.evals}
-        steps = np.array([scores.step for scores in model.evals], dtype=np.float64)
-        for metric in METRICS:
-            if metric.score:
-                series = self._score(metric.score)
-                series.cut(-1.0)
-                series.extend(steps, np.array([getattr(scores, metric.score) for scores in model.evals], dtype=np.float64))
+        curves: list[Curve] = []
+        name, looks = f"branch {number}", "foreground"
+        if metric.column:
+            curves.append(Curve(name, line.series(metric.column), looks, left_behind=True, lane=lane))
+        if metric.score and len(series := scores.series(metric.score)):
+            curves.append(Curve(f"{name} eval", series, looks, style="dots", smooth=False, left_behind=True, lane=lane))
+        return curves

@@ -53,20 +53,23 @@ class ViewDriver(LinuxDriver):
         self._num_inputs = 0
         self._answers = Answers()
         self._is_told = Event()
+        self._is_told.set()
         self._is_dark: bool | None = None
 
     def spent(self) -> Spent:
         """What the view has used so far."""
         return Spent(cpu_s=time.process_time(), num_bytes=self.num_bytes, num_inputs=self._num_inputs)
 
-    def ask_background(self, wait_s: float = 0.0) -> bool | None:
-        """Ask, and return whether the background is dark if that is known within `wait_s`; later it comes as BackgroundTold."""
-        if os.environ.get("TERM", "") in _MUTE:
-            return None
-        self._is_told.clear()
-        self.write(ASK)
-        self.flush()
-        self._is_told.wait(wait_s)
+    def ask_background(self) -> None:
+        """Ask the terminal for its background; the answer comes as BackgroundTold."""
+        if os.environ.get("TERM", "") not in _MUTE:
+            self._is_told.clear()
+            self.write(ASK)
+            self.flush()
+
+    def told_background(self, deadline: float) -> bool | None:
+        """Whether the background is dark, if that is known; an answer is waited for until `deadline` (monotonic)."""
+        self._is_told.wait(max(0.0, deadline - time.monotonic()))
         return self._is_dark
 
     def write(self, data: str) -> None:
@@ -119,6 +122,6 @@ class ViewDriver(LinuxDriver):
 
 
 def pace_at(driver: Driver | None, *, low_bandwidth: bool) -> Pace:
-    """The pace of a screen on this terminal; only on a real one it is measured what drawing costs."""
+    """The pace of a screen on this terminal; it is measured what drawing costs where it goes to somebody (see `spent`)."""
     budget = LOW_BANDWIDTH if low_bandwidth else PLAIN
-    return Pace(budget, driver.spent) if isinstance(driver, ViewDriver) else Pace(budget)
+    return Pace(budget, getattr(driver, "spent", None))

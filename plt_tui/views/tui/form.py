@@ -26,6 +26,7 @@ from textual.widgets import Input
 from plt_tui.config.fields import FieldDoc, describe
 from plt_tui.protocol.text import safe_line
 from plt_tui.views.draft import SECRETS, SUGGESTIONS, Checked, choices_of, value_text
+from plt_tui.views.tui.field import Field, act
 from plt_tui.views.tui.meters import lines
 from plt_tui.views.tui.words import STYLES
 
@@ -84,8 +85,10 @@ class Choice(Widget, can_focus=True):
         """Leave the choice to the default."""
         self._choose("")
 
-    def on_key(self, event: Key) -> None:
-        """A letter chooses the next word that begins with it."""
+    async def on_key(self, event: Key) -> None:
+        """A letter chooses the next word that begins with it; other keys act in their turn."""
+        if await act(self, event):
+            return
         start = self._words.index(self.text) + 1 if self.text in self._words else 0
         around = [*self._words[start:], *self._words[:start]]
         found = next((word for word in around if event.character and word.startswith(event.character)), None)
@@ -278,9 +281,9 @@ def row_id(key: str) -> str:
     return f"field-{key.replace('.', '-')}"
 
 
-def _input(doc: FieldDoc, *, text: str, effective: str) -> Input:
+def _input(doc: FieldDoc, *, text: str, effective: str) -> Field:
     offered = SUGGESTIONS.get(doc.name)
-    return Input(
+    return Field(
         text,
         placeholder=safe_line(effective) or _EMPTY,
         suggester=SuggestFromList(offered) if offered else None,

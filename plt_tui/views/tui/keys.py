@@ -6,7 +6,7 @@ label and a help sentence, so whatever can be pressed can also be found and, by 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -20,6 +20,8 @@ When = Literal["always", "steer", "awake"]
 """always; or on a connected, live run that this view may control; or on such a run while it has ranks, which a hibernated one
 has not. At the other times a press is answered with why not."""
 
+PANE_KEYS = frozenset({"left", "right", "home", "end", "escape"})
+"""Keys that scroll panes of the run screen, or end a search in one."""
 KEY_GAP = "  "
 """Between two keys of the footer."""
 _SHOWN = {
@@ -58,8 +60,6 @@ class Key:
     when: When = "always"
     rank: int = 0
     """Place in the footer, 1 first; 0: not in the footer."""
-    is_first: bool = False
-    """True: what comes in one piece with it is not looked at before it has acted. Text that is typed still goes before it."""
 
     @property
     def shown(self) -> str:
@@ -94,10 +94,11 @@ KEYS: tuple[Key, ...] = (
     _steer("sample", "g", "steer('sample')", "sample", "Let the model write a sample now.", 8),
     _steer("edit_prompt", "G", "edit_prompt", "prompt", "Change the prompt of the samples and write one.", 0),
     _steer("note", "n", "note", "note", "Write a remark into the run's journal.", 10),
-    _steer("hibernate", "H", "steer('hibernate')", "hibernate", "Save and free the devices until p brings the run back.", 16),
+    _steer("hibernate", "H", "steer('hibernate')", "hibernate", "Save and free the devices until the run is resumed.", 16),
     _view(
         "leave", "screen", "detach", "d", "detach", "detach", "Close this view; the run goes on, attach again at any time.", 11
     ),
+    _view("leave", "screen", "suspend", "ctrl+z", "app.suspend", "suspend", "Stop this view until fg; the run goes on."),
     _view("leave", "screen", "leave", "q,ctrl+c,ctrl+q", "leave", "leave", "Choose: detach, save and stop, or stop now.", 12),
     _view("panes", "board", "next_pane", "tab", "next_pane(1)", "next pane", "Go to the next pane.", 13),
     _view("panes", "board", "previous_pane", "shift+tab", "next_pane(-1)", "previous pane", "Go to the pane before."),
@@ -151,11 +152,9 @@ KEYS: tuple[Key, ...] = (
     ),
     _view("find", "samples", "sample_diff", "D", "toggle_diff", "differences", "Mark what is other than in the sample before."),
     _view("find", "screen", "batch", "b", "batch", "texts", "Show the texts of the step pointed at, or of a spike.", 17),
+    _view("find", "screen", "configuration", "C", "configuration", "config", "All settings, and where each value came from."),
     _view("find", "screen", "outcome", "i", "outcome", "outcome", "How the run ended, or how far it is, and what next.", 18),
-    replace(
-        _view("find", "screen", "command", "colon", "command", "command", "Type a command, as after plt-tui ctl.", 19),
-        is_first=True,
-    ),
+    _view("find", "screen", "command", "colon", "command", "command", "Type a command, as after plt-tui ctl.", 19),
     _view("take away", "screen", "screenshot", "P", "screenshot", "picture", "Keep an SVG of the screen beside the run."),
     _view("take away", "screen", "export_csv", "E", "export_csv", "numbers", "Keep a CSV of all steps and evaluations."),
     _view("take away", "screen", "copy", "Y", "copy", "copy", "Copy the selection, the step pointed at, or the run in a line."),
@@ -177,10 +176,25 @@ def bindings(keys: Iterable[Key] = KEYS) -> list[BindingType]:
             tooltip=key.help,
             key_display=key.shown,
             show=False,
-            priority=key.is_first,
         )
         for key in keys
     ]
+
+
+def typing_bindings(keys: Iterable[Key], of_panes: Collection[str] = ()) -> list[BindingType]:
+    """The table as bindings of a screen that has fields and opens dialogs with fields.
+
+    Textual looks at bindings last, by a long way: what is typed right behind a key would be looked at before the key has opened
+    the field that it is for. So every press has priority (`perform_at_once`) as long as nothing is typed into: the screen
+    refuses that then (`check_action`), and a field gets its keys first. Keys `of_panes`, which may use them, wait for those.
+    """
+    made = bindings(keys)
+    at_once = [
+        replace(binding, action=f"perform_at_once('{binding.id}')", priority=True)
+        for binding in made
+        if isinstance(binding, Binding) and not {*of_panes} & {*binding.key.split(",")}
+    ]
+    return [*made, *at_once]
 
 
 def footer(width: int, keys: Iterable[Key] = KEYS) -> list[Key]:

@@ -11,9 +11,10 @@ from collections.abc import Iterable, Sequence
 from typing import TypeGuard
 
 from plt_tui.config.edits import GUARD
+from plt_tui.control.state import RunState
 from plt_tui.protocol.events import Checkpoint, CommandStatus, Eval, Event, Failed, Run, Spike
 from plt_tui.views.formats import format_count, format_value
-from plt_tui.views.model import Happening, RunModel
+from plt_tui.views.model import Happening, RunModel, newest
 from plt_tui.views.preview import value_words
 from plt_tui.views.tui.chart.scene import Mark
 from plt_tui.views.tui.words import Word, asked, clock_words, one_line, spike_words, story_words
@@ -39,11 +40,12 @@ _GUARD_GLYPH = "G"
 
 
 def marks(happenings: Iterable[Happening]) -> list[Mark]:
-    """Marks of the newest interventions, checkpoints, resumes, failures and spikes, by step.
+    """Marks of the newest interventions, checkpoints, resumes, failures and spikes, by step; checkpoints make room first.
 
     Of what happened on a branch only spikes and rewinds are marked: they are why the run is not on it any more.
     """
-    return sorted((mark for mark, _ in _marked(happenings)[-MAX_MARKS:]), key=lambda mark: mark.x)
+    found = newest(_marked(happenings), MAX_MARKS, lambda pair: pair[1])
+    return sorted((mark for mark, _ in found), key=lambda mark: mark.x)
 
 
 def next_mark(marked: Iterable[Mark], pointed: int | None, direction: int) -> int | None:
@@ -61,9 +63,34 @@ def point_words(model: RunModel, step: int) -> Word:
     if not happened:
         return Word("▸", f"step {step:,}: {_numbers(model, step)}", "accent")
     heaviest = max(happened, key=_weight)
-    told = [_told(event) for event in sorted(happened, key=lambda event: event is not heaviest)]
-    around = _around(model, step) if any(isinstance(event, CommandStatus | Spike) for event in happened) else ""
+    told = [_told(event, model.state) for event in sorted(happened, key=lambda event: event is not heaviest)]
+    lines = {branch_of(model.state, event) for event in happened if isinstance(event, CommandStatus | Spike)}
+    around = _around(model, step, lines.pop()) if len(lines) == 1 else ""
     return Word("▸", " · ".join([*told, *([around] if around else [])]), story_words(heaviest).tone)
+
+
+def pointed_branch(model: RunModel, step: int) -> int:
+    """The branch of the newest spike that is marked at `step`; 0: the line that the run is on, or no spike.
+
+    Steps of one number can have been computed often, from other batches.
+    """
+    events = (happening.event for happening in reversed(model.happenings.values()))
+    spike = next((event for event in events if isinstance(event, Spike) and event.step == step), None)
+    return branch_of(model.state, spike) if spike is not None else 0
+
+
+def pointed_moment(model: RunModel, step: int) -> float | None:
+    """Unix seconds at which the step that `step` points at ended, or the last known one before it; None: there is none."""
+    line = model.line(pointed_branch(model, step))
+    return line.time_at(step) if line is not None else None
+
+
+def branch_of(state: RunState, event: Spike | CommandStatus) -> int:
+    """The first branch that holds the event's step as it was when that happened; 0 for the line that the run is on."""
+    for branch in state.branches:
+        if branch.first <= event.step <= branch.last and event.time <= branch.time:
+            return branch.number
+    return 0
 
 
 def _marked(happenings: Iterable[Happening]) -> list[tuple[Mark, Event]]:
@@ -109,13 +136,15 @@ def _weight(event: Event) -> int:
     return mark.weight if mark is not None else 0
 
 
-def _told(event: Event) -> str:
+def _told(event: Event, state: RunState) -> str:
     """One event, first when and who; its own sentence has the why."""
     words = story_words(event).text
     actor = one_line(event.actor) if isinstance(event, CommandStatus) else ""
     if isinstance(event, CommandStatus) and event.name in ("set", "undo") and event.before is not None and "→" not in words:
         words = f"{words}, {value_words(event.before)} → {value_words(event.after)}"
-    return " · ".join([*([clock_words(event.time)] if event.time else []), *([actor] if actor else []), words])
+    branch = branch_of(state, event) if isinstance(event, Spike) else 0
+    left = [f"on branch {branch}"] if branch else []
+    return " · ".join([*([clock_words(event.time)] if event.time else []), *([actor] if actor else []), words, *left])
 
 
 def _numbers(model: RunModel, step: int) -> str:
@@ -139,12 +168,13 @@ def _scores(scores: Eval) -> str:
     return f"eval loss {format_value(scores.loss)}, accuracy {scores.accuracy:.1%}"
 
 
-def _around(model: RunModel, step: int) -> str:
+def _around(model: RunModel, step: int, branch: int) -> str:
     """The mean loss before and after, over a few steps: `step` itself was computed before what happened there had an effect."""
-    row = model.steps.row_of(step)
-    if row is None:
+    line = model.line(branch)
+    row = line.row_of(step) if line is not None else None
+    if line is None or row is None:
         return ""
-    losses = model.steps.columns["loss"]
+    losses = line.columns["loss"]
     before = _mean(losses[max(0, row + 1 - NEIGHBOURS) : row + 1])
     after = _mean(losses[row + 1 : row + 1 + NEIGHBOURS])
     return f"loss {format_value(before)} → {format_value(after)}" if not math.isnan(before + after) else ""

@@ -58,7 +58,11 @@ METRICS = (
 
 def known_metrics(model: RunModel | None) -> tuple[Metric, ...]:
     """The metrics that there is something to see of, in the order of the table."""
-    has_evals = model is not None and bool(model.evals)
+    return metrics_with(has_evals=model is not None and bool(model.evals))
+
+
+def metrics_with(*, has_evals: bool) -> tuple[Metric, ...]:
+    """Those of steps, and where there are evaluations theirs too, in the order of the table."""
     return tuple(metric for metric in METRICS if metric.column or has_evals)
 
 
@@ -86,3 +90,10 @@ def page_of(count: int, per_page: int, first: int, turn: int = 0) -> tuple[int, 
     pages = max(1, -(-count // per_page))
     page = (min(first, max(0, count - 1)) // per_page + turn) % pages
     return page * per_page, min(count, (page + 1) * per_page)
+
+
+def page_words(first: int, stop: int, count: int, keys: str) -> str:
+    """Which metrics are seen, and which keys show others, where it is not the first one alone or all of them."""
+    if (first, stop) in ((0, 1), (0, count)):
+        return ""
+    return f"{keys} metric {stop} of {count}" if stop - first == 1 else f"{keys} metrics {first + 1}–{stop} of {count}"

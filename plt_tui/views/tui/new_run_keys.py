@@ -30,6 +30,7 @@ NEW_RUN_KEYS: tuple[Key, ...] = (
         help="Leave the form; a draft that is not saved is asked for.",
         rank=7,
     ),
+    BY_ID["suspend"],
     replace(BY_ID["help"], keys="f1,question_mark", rank=6),
     BY_ID["palette"],
 )

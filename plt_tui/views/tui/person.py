@@ -59,6 +59,11 @@ def keys_in_force(app: object, table: tuple[Key, ...]) -> tuple[Key, ...]:
     return person_at(app).keymap.of(table) if isinstance(app, HasPerson) else table
 
 
+def page_keys(app: object) -> str:
+    """The keys that turn the pages of charts, as the person at `app` presses them."""
+    return " ".join(dict.fromkeys(shown_key(app, key_id) for key_id in ("page_back", "page_on")))
+
+
 def shown_key(app: object, key_id: str, table: tuple[Key, ...] = KEYS) -> str:
     """The key of an action of a table, as the person at `app` presses it; without a key it is still in the palette."""
     return next(key.shown for key in keys_in_force(app, table) if key.id == key_id) or "the palette"

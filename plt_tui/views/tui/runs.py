@@ -150,8 +150,8 @@ class RunsPort(Protocol):
         """The runs as they are now: their names at once, then what changed since the last look, piece by piece."""
         ...
 
-    def open(self, name: str) -> OpenedRun:
-        """What is needed to watch the run called `name`. Raises: PltTuiError, OSError."""
+    def open(self, name: str, *, readonly: bool = False) -> OpenedRun:
+        """What is needed to watch the run called `name`; `readonly`: and not to steer it. Raises: PltTuiError, OSError."""
         ...
 
 

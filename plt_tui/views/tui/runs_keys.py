@@ -25,6 +25,7 @@ RUNS_KEYS: tuple[Key, ...] = (
     screen_key("find", "runs_order", "o", "order", "order", "Order the runs by the next column.", 8),
     screen_key("find", "runs_reverse", "O", "reverse", "reverse", "Turn the order round.", 9),
     replace(BY_ID["leave"], help="Leave; runs that train go on.", rank=7),
+    BY_ID["suspend"],
     replace(BY_ID["help"], rank=6),
     BY_ID["palette"],
 )
@@ -43,7 +44,10 @@ COMPARE_KEYS: tuple[Key, ...] = (
     replace(BY_ID["maximise"], on="screen", rank=3),
     screen_key("panes", "compare_evals", "e", "toggle_evals", "evals", "Show or hide the evaluations.", 4),
     *(replace(BY_ID[id_], rank=rank) for id_, rank in _OF_THE_CHART.items()),
+    replace(BY_ID["page_back"], label="metric before", help="Show the metric before this one."),
+    replace(BY_ID["page_on"], label="metric", help="Show the next metric.", rank=9),
     replace(BY_ID["leave"], keys="q,escape,ctrl+c,ctrl+q", help="Go back, or leave.", rank=1),
+    BY_ID["suspend"],
     replace(BY_ID["help"], rank=5),
     BY_ID["palette"],
 )

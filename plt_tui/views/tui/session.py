@@ -17,7 +17,7 @@ from plt_tui.protocol.commands import Command, new_command
 from plt_tui.protocol.text import safe_line
 from plt_tui.views.files import RunFiles
 from plt_tui.views.model import RunModel
-from plt_tui.views.source import RecordSource, Source
+from plt_tui.views.source import Elsewhere, RecordSource, Source
 
 Link = Literal["connecting", "connected", "closed"]
 """State of the connection; `closed` is final."""
@@ -42,15 +42,20 @@ class RunSession:
         readonly: bool,
         actor: str,
         files: RunFiles | None = None,
+        elsewhere: Elsewhere | None = None,
     ) -> None:
         self.model = RunModel()
         self.name = safe_line(name)
         self.config = config
         self.files = files
         """What may be asked of the run's files; None where the view has no access to them."""
+        self.elsewhere = elsewhere
+        """The machine that the run is on; None: this one."""
         self.link: Link = "connecting"
         self.trouble = ""
         """Why there is no connection, or that nobody answers on it; or empty."""
+        self.is_cut = False
+        """The connection has ended, or was never made, and not because the view was left."""
         self._connect = connect
         self._readonly = readonly
         self._actor = actor
@@ -74,6 +79,7 @@ class RunSession:
             self.link = "closed"
             if self._source is not None:
                 await self._source.close()
+        self.is_cut = True
         if self._source is not None and self.files is not None and not self.model.state.is_over:
             await self._learn_fate(self.files)
 
@@ -93,7 +99,8 @@ class RunSession:
             self.trouble = f"{self.trouble}; {safe_line(str(error))}"
             return
         if told is None:
-            self.trouble = f"{self.trouble}, but the run goes on: plt-tui attach {self.name}"
+            again = self.elsewhere.again if self.elsewhere is not None else self.name
+            self.trouble = f"{self.trouble}, but the run goes on: plt-tui attach {again}"
             return
         await self._fold_all(RecordSource(told))
 
@@ -116,14 +123,19 @@ class RunSession:
         silent_s = now - self._last_heard[1]
         self.trouble = ""
         if silent_s >= SILENCE_S:
-            hint = "it is stopped, or its machine has no time for it; what is sent now waits for it"
+            link = ", or the link to it is slow" if self.elsewhere is not None else ""
+            hint = f"it is stopped, or its machine has no time for it{link}; what is sent now waits for it"
             self.trouble = f"the hub has not answered for {silent_s:.0f} s: {hint}"
 
-    def refusal(self, *, needs_ranks: bool = False) -> str:
-        """Why no command can be sent now, or none that `needs_ranks`; empty when one can."""
+    def refusal(self, *, needs_ranks: bool = False, resume_key: str = "") -> str:
+        """Why no command can be sent now, or none that `needs_ranks`; empty when one can.
+
+        resume_key: the key that brings a hibernated run back; not given where nobody is told.
+        """
         state = self.model.state
         if state.is_over:
-            return f"the run has {state.phase}: nothing to steer; plt-tui run --resume auto --name {self.name} goes on with it"
+            resume = self.typed(f"plt-tui run --resume auto --name {self.name}")
+            return f"the run has {state.phase}: nothing to steer; {resume} goes on with it"
         if self.link == "connecting":
             return "not connected to the run yet"
         if self.link == "closed":
@@ -131,8 +143,12 @@ class RunSession:
         if self.is_readonly:
             return "opened read-only: attach without --readonly to steer"
         if needs_ranks and state.phase == "hibernated":
-            return "hibernated: press p to bring it back"
+            return f"hibernated: {resume_key or 'resume'} brings it back"
         return ""
+
+    def typed(self, command: str) -> str:
+        """`command`, a line that begins with `plt-tui`, as one types it at this terminal."""
+        return self.elsewhere.typed(command) if self.elsewhere is not None else command
 
     @property
     def is_readonly(self) -> bool:

@@ -17,7 +17,9 @@ from textual.app import App
 from plt_tui.errors import PltTuiError
 from plt_tui.protocol.text import safe_line
 from plt_tui.views.export import clipped, step_line, summary_line
+from plt_tui.views.model import RunModel
 from plt_tui.views.tui.alerts import passed_through
+from plt_tui.views.tui.marks import pointed_branch
 from plt_tui.views.tui.session import RunSession
 from plt_tui.views.tui.words import Word
 
@@ -38,12 +40,25 @@ def to_copy(session: RunSession, selected: str, pointed: int | None, now: float)
     """The text that matters most here, and what it is in words: what is selected, the step pointed at, or the run in a line."""
     model = session.model
     if selected.strip():
-        text = clipped(selected)
-        part = "" if len(text) == len(selected) else f"the first {len(text):,} characters of "
-        return text, f"{part}the selected text" + (f", {len(text):,} characters" if not part else "")
-    line = step_line(session.name, model.steps, model.evals, pointed) if pointed is not None else ""
+        return as_copied(selected, "the selected text")
+    line = _pointed_line(session.name, model, pointed) if pointed is not None else ""
     line = line or summary_line(session.name, model.state, now)
     return line, line
+
+
+def _pointed_line(name: str, model: RunModel, step: int) -> str:
+    """The numbers of the step that `step` points at; empty where there are none."""
+    branch = pointed_branch(model, step)
+    steps = model.line(branch)
+    return step_line(name, steps, model.evals_of(branch), step, branch=branch) if steps is not None else ""
+
+
+def as_copied(text: str, name: str) -> tuple[str, str]:
+    """As much of `text` as a clipboard takes, and what it is in words, where the whole is called `name`."""
+    kept = clipped(text)
+    if len(kept) < len(text):
+        return kept, f"the first {len(kept):,} characters of {name}"
+    return kept, f"{name}, {len(kept):,} characters"
 
 
 def copy(app: App[Any], text: str, environ: Mapping[str, str]) -> None:

@@ -8,6 +8,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 import fakes
+from textual import events
+from textual.keys import _character_to_key, key_to_character
 from textual.pilot import Pilot
 
 from plt_tui.config.schema import RunConfig, UiSection
@@ -18,6 +20,7 @@ from plt_tui.views.tui.person import Person
 from plt_tui.views.tui.screens.run import RunScreen
 
 WIDE, COMPACT = (140, 45), (80, 24)
+SAME_PICTURES = 5
 DEADLINE_S = 10.0
 
 
@@ -28,10 +31,11 @@ def make_app(
     config: RunConfig | None = fakes.CONFIG,
     readonly: bool = False,
     person: Person | None = None,
+    ui: UiSection | None = None,
 ) -> RunApp:
     """The app on a frozen clock."""
     about = {"name": "quickstart", "config": config, "readonly": readonly, "actor": fakes.ACTOR, "person": person}
-    return RunApp(connect, ui=UiSection(), clock=lambda: now, **about)  # type: ignore[arg-type]  # each has its own type
+    return RunApp(connect, ui=ui or UiSection(), clock=lambda: now, **about)  # type: ignore[arg-type]  # each has its own type
 
 
 def run_screen(app: RunApp) -> RunScreen:
@@ -66,6 +70,28 @@ async def until_seen(pilot: Pilot, text: str) -> None:
     await until(pilot, lambda: text in screen_text(pilot.app))
 
 
+async def settled(pilot: Pilot, tick: Callable[[], object] = lambda: None) -> None:
+    """Let the app run until nothing on the screen changes any more; `tick` draws what is due.
+
+    `Pilot.pause` takes a process that gets no time, on a busy machine, for one that has nothing to do.
+    """
+    deadline, before, num_same = time.monotonic() + DEADLINE_S, "", 0
+    while num_same < SAME_PICTURES:
+        assert time.monotonic() < deadline, f"the screen does not come to rest:\n{before}"
+        await asyncio.sleep(0.02)
+        tick()
+        await pilot.pause()
+        now = screen_text(pilot.app)
+        before, num_same = now, num_same + 1 if now == before else 0
+
+
+def burst(pilot: Pilot, *keys: str) -> None:
+    """Keys that come all at once, as over a slow connection; `pilot.press` waits for what each of them does."""
+    for key in keys:
+        name = _character_to_key(key) if len(key) == 1 else key
+        pilot.app.post_message(events.Key(name, key if len(key) == 1 else key_to_character(key)))
+
+
 @asynccontextmanager
 async def driven(
     history: list[Event],
@@ -74,10 +100,11 @@ async def driven(
     readonly: bool = False,
     config: RunConfig | None = fakes.CONFIG,
     person: Person | None = None,
+    ui: UiSection | None = None,
 ) -> AsyncIterator[tuple[Pilot, fakes.FakeSource]]:
     """The app on `history`, all of it folded and drawn."""
     source = fakes.FakeSource(history, readonly=readonly)
-    app = make_app(source.connect, config=config, readonly=readonly, person=person)
+    app = make_app(source.connect, config=config, readonly=readonly, person=person, ui=ui)
     async with app.run_test(size=size) as pilot:
         await until(pilot, lambda: len(app.screen_stack) > 1 and run_screen(app).session.model.is_live)
         await pilot.pause()

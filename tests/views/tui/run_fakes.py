@@ -76,6 +76,8 @@ class FakeRuns:
         self.new_runs = NoForm()
         self.num_looks = 0
         self.opened: list[str] = []
+        self.watched: list[str] = []
+        """Of the runs that were opened those that were asked for without steering."""
         self._told: dict[str, int] = {}
 
     def look(self) -> Iterator[Look]:
@@ -87,16 +89,17 @@ class FakeRuns:
                 yield Look(names=names, rows=(row(name, events),))
         yield Look(names=names)
 
-    def open(self, name: str) -> OpenedRun:
+    def open(self, name: str, *, readonly: bool = False) -> OpenedRun:
         if name not in self.stories:
             raise UsageError(f"no run {name!r}")
         self.opened.append(name)
+        self.watched += [name] * readonly
         events = self.stories[name]
 
         async def connect() -> Source:
             return RecordSource(events) if state_of(events).is_over else fakes.FakeSource(events)
 
-        return OpenedRun(name=name, connect=connect, config=RunConfig(), readonly=state_of(events).is_over)
+        return OpenedRun(name=name, connect=connect, config=RunConfig(), readonly=readonly or state_of(events).is_over)
 
 
 def stories(*names: str) -> dict[str, list[Event]]:

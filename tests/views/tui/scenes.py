@@ -13,6 +13,7 @@ from plt_tui.protocol.events import (
     STEP_COLUMNS,
     Checkpoint,
     CommandStatus,
+    Eval,
     Event,
     Phase,
     RankStatus,
@@ -20,6 +21,7 @@ from plt_tui.protocol.events import (
     Spike,
     Step,
     Steps,
+    Viewers,
 )
 
 SPIKED_AT, BACK_AT = 523, 400
@@ -89,4 +91,24 @@ def hibernated(last: int = 600) -> list[Event]:
         *fakes.command("h1", "hibernate", {}, last),
         *gone,
         Phase(time=fakes.at(last), phase="hibernated", step=last),
+    ]
+
+
+def watched() -> list[Event]:
+    """A run that others look at too, some of them in a browser."""
+    people = [("tui ana@box", "socket", False), ("tui bob@box", "socket", True), ("http", "http", True)]
+    viewers = [dict(zip(("actor", "door", "readonly"), one, strict=True), since=fakes.START) for one in people]
+    return [*fakes.training(), Viewers(viewers=viewers)]
+
+
+def left_with_evaluations() -> list[Event]:
+    """A run of 600 steps that somebody took back to step 250 once, after two evaluations that the branch keeps."""
+    left = [event for event in fakes.steps(251, 450, seed=7) if isinstance(event, Step | Eval)]
+    return [
+        *fakes.opening(),
+        *fakes.steps(1, 250),
+        *(dataclasses.replace(event, loss=event.loss + 0.5) for event in left),
+        as_block([event for event in left if isinstance(event, Step)], 1),
+        *rewind("r", 250, 450),
+        *fakes.steps(251, 600, seed=2),
     ]

@@ -1,6 +1,8 @@
 """The app driven by keys: what is shown, what is sent, what is answered."""
 
 import asyncio
+import os
+from collections.abc import Callable
 
 import fakes
 import pytest
@@ -8,10 +10,13 @@ import scenes
 from driving import COMPACT, WIDE, driven, make_app, run_screen, screen_lines, screen_text, until, until_seen
 
 from plt_tui.errors import HubUnreachable
-from plt_tui.protocol.events import Alert, End, Failed, Logs, Phase, Spike
+from plt_tui.protocol.events import Alert, End, Eval, Event, Failed, Logs, Phase, RunPhase, Spike
 from plt_tui.views.source import RecordSource
+from plt_tui.views.tui.app import RunApp
 from plt_tui.views.tui.keys import KEYS
+from plt_tui.views.tui.panes.events import MAX_ENTRIES, Events
 from plt_tui.views.tui.screens.leave import LeaveChoice
+from plt_tui.views.tui.terminal import JobControl
 
 SENDS = {
     "pause": ("pause", {}),
@@ -23,7 +28,20 @@ SENDS = {
 }
 """Keys that send a command at once."""
 LEAVES = {"detach"}
-OPENS = {"lr", "knobs", "rewind", "note", "edit_prompt", "leave", "help", "palette", "command", "batch", "outcome"}
+OPENS = {
+    "lr",
+    "knobs",
+    "rewind",
+    "note",
+    "edit_prompt",
+    "leave",
+    "help",
+    "palette",
+    "command",
+    "batch",
+    "outcome",
+    "configuration",
+}
 """Keys that open a dialog."""
 
 
@@ -115,6 +133,84 @@ async def test_p_resumes_what_is_paused_or_about_to_be() -> None:
         await until(pilot, lambda: "p pause" in screen_lines(pilot.app)[-1])
         await pilot.press("p")
         assert [command.name for command in source.sent] == ["resume", "pause"]
+
+
+@pytest.mark.parametrize("phase", ["running", "paused"])
+async def test_p_goes_by_what_the_run_does_once_its_commands_are_done(phase: RunPhase) -> None:
+    """Paused, saved, stopped and resumed from the checkpoint, it trains again: the pause of the session before is long over."""
+    end = End(time=fakes.at(601), phase="stopped", step=600, exit_code=143)
+    again = [*fakes.opening(), Phase(time=fakes.at(602), phase=phase, step=600)]
+    async with driven([*fakes.paused(), end, *again]) as (pilot, source):
+        is_held = phase == "paused"
+        assert ("p resume" if is_held else "p pause") in screen_lines(pilot.app)[-1]
+        await pilot.press("p")
+        await until(pilot, lambda: [command.name for command in source.sent] == ["resume" if is_held else "pause"])
+
+
+@pytest.mark.parametrize("is_web", [False, True])
+async def test_without_a_shell_behind_it_the_view_is_not_suspended(is_web: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The key is answered, and nothing is stopped; a page is without one although its view hears signals."""
+    monkeypatch.setattr(RunApp, "is_web", is_web)
+    monkeypatch.setattr(os, "kill", lambda *_: pytest.fail("stopped"))
+    async with driven(fakes.training()) as (pilot, _):
+        assert isinstance(pilot.app, RunApp)
+        pilot.app._job_control = JobControl(pilot.app._driver, bool) if is_web else None  # type: ignore[arg-type]
+        for keys in (["ctrl+z"], ["l", "ctrl+z"]):
+            pilot.app.clear_notifications()
+            await pilot.press(*keys)
+            await until(
+                pilot, lambda: [note.message for note in pilot.app._notifications] == ["there is no shell to go back to"]
+            )
+
+
+@pytest.mark.parametrize(
+    ("history", "key", "said"),
+    [
+        (fakes.training, "left", "the whole run is shown"),
+        (fakes.training, "right", "the whole run is shown"),
+        (fakes.training, "home", "the whole run is shown"),
+        (fakes.training, "end", "the newest steps are followed already"),
+        (fakes.training, "minus", "the whole run is shown"),
+        (fakes.training, "S", "not smoothed"),
+        (fakes.training, "N", "no search: / begins one"),
+        (fakes.training, "M", "no search: / begins one"),
+        (fakes.training, "greater_than_sign", "no newer sample"),
+        (fakes.opening, "less_than_sign", "no sample yet"),
+        (fakes.opening, "greater_than_sign", "no sample yet"),
+        (fakes.opening, "D", "no sample yet"),
+    ],
+)
+async def test_a_key_that_can_do_nothing_says_why(history: Callable[[], list[Event]], key: str, said: str) -> None:
+    """Every key gets an answer."""
+    async with driven(history()) as (pilot, _):
+        await pilot.press(key)
+        await until(pilot, lambda: screen_lines(pilot.app)[-2].strip() == f"✖ {said}")
+
+
+@pytest.mark.parametrize(
+    ("before", "key", "said"),
+    [
+        (["m"], "right_square_bracket", "all metrics are shown"),
+        (["m"], "left_square_bracket", "all metrics are shown"),
+        (["plus", "plus", "home"], "left", "no earlier steps"),
+        (["plus", "plus", "home"], "home", "no earlier steps"),
+        (["plus", "plus"], "right", "no later steps"),
+        (["plus"] * 40, "plus", "no closer view"),
+        (["plus"] * 40 + ["left"], "plus", "no closer view"),
+        (["s"] * 10, "s", "not smoother"),
+        (["less_than_sign"] * 3, "less_than_sign", "no older sample"),
+        (["1", "2", "3", "4"], "tab", "no other pane is shown"),
+        (["slash", *"nowhere", "enter"], "N", "no hit"),
+        (["slash", *"nowhere", "enter"], "M", "no hit"),
+    ],
+)
+async def test_a_key_at_its_end_says_so(before: list[str], key: str, said: str) -> None:
+    """Where there is nothing further, nothing is done in silence."""
+    async with driven(fakes.training(), size=(200, 60)) as (pilot, _):
+        await pilot.press(*before)
+        await pilot.pause()
+        await pilot.press(key)
+        await until(pilot, lambda: screen_lines(pilot.app)[-2].strip() == f"✖ {said}")
 
 
 async def test_a_spike_and_what_the_guard_did_are_told() -> None:
@@ -358,3 +454,15 @@ async def test_no_untrusted_text_can_control_the_terminal_or_the_app(size: tuple
                 assert [char for char in screen_text(pilot.app) if not char.isprintable() and char != "\n"] == []
         await until_seen(pilot, r"\x1b]2;owned\x1b\ ")
         assert pilot.app.is_running
+
+
+async def test_evaluations_push_no_edit_out_of_the_events() -> None:
+    """An edit before hundreds of them is the oldest entry but one, the start."""
+    edit = fakes.command("e1", "set", {"name": "lr", "value": 0.5, "mode": "scale"}, 7)
+    scored = [Eval(step=step, loss=2.0, perplexity=7.4, bits_per_byte=2.9, accuracy=0.4) for step in range(8, 2 * MAX_ENTRIES)]
+    async with driven([*fakes.opening(), *edit, *scored]) as (pilot, _):
+        block = pilot.app.screen.query_one(Events)._block
+        run_screen(pilot.app).board.look_at("events")
+        await until(pilot, lambda: block._parts)
+        assert len(block._parts) == MAX_ENTRIES
+        assert "learning rate" in block._parts[-2].plain

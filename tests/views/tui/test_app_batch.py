@@ -12,11 +12,13 @@ import scenes
 from driving import COMPACT, WIDE, driven, run_screen, screen_lines, screen_text, until, until_seen
 from textual.pilot import Pilot
 
-from plt_tui.control.state import RunState, apply
 from plt_tui.errors import DataError
 from plt_tui.protocol.events import CommandStatus, Spike
 from plt_tui.views.files import GaveUp, RunFiles, StepTexts, Tell, TrainedText
-from plt_tui.views.tui.screens.batch import MAX_SHOWN_CHARS, BatchDialog, branch_of, counts, passages, wanted_step
+from plt_tui.views.model import RunModel
+from plt_tui.views.tui.marks import branch_of
+from plt_tui.views.tui.panes.text_view import TextView
+from plt_tui.views.tui.screens.batch import MAX_SHOWN_CHARS, BatchDialog, counts, passages, wanted_step
 
 Read = Callable[[int, int, Tell], StepTexts]
 
@@ -85,6 +87,7 @@ async def test_each_text_stands_under_a_line_that_says_whose_it_was(size: tuple[
         (fakes.training, None, (600, 0)),
         (fakes.training, 123, (123, 0)),
         (scenes.rewound, None, (scenes.SPIKED_AT, 1)),
+        (scenes.rewound, scenes.SPIKED_AT, (scenes.SPIKED_AT, 1)),
         (scenes.rewound, 450, (450, 0)),
         (fakes.training, 0, (1, 0)),
     ],
@@ -213,8 +216,26 @@ def rewind(step: int, before: int, time: float) -> CommandStatus:
 )
 def test_a_spike_is_found_on_the_line_that_it_happened_on(found: Spike, branch: int) -> None:
     """Steps of one number can have been computed often, from other texts."""
-    state = RunState()
-    for event in (rewind(4, 9, 2.0), rewind(2, 6, 3.0)):
-        state = apply(state, event)
-    assert branch_of(state, found) == branch
-    assert wanted_step(apply(state, found), None) == (found.step, branch)
+    model = RunModel()
+    for event in (rewind(4, 9, 2.0), rewind(2, 6, 3.0), found):
+        model.fold(event)
+    assert branch_of(model.state, found) == branch
+    assert wanted_step(model, None) == wanted_step(model, found.step) == (found.step, branch)
+
+
+async def test_the_texts_can_be_copied() -> None:
+    """All of them, or what the mouse has marked; the clipboard gets no line breaks of the page."""
+    async with opened(at_once, fakes.training()) as pilot:
+        await until_seen(pilot, "4 sequences")
+        await pilot.press("Y")
+        await until(pilot, lambda: pilot.app.clipboard)
+        copied = pilot.app.clipboard.splitlines()
+        assert copied[:2] == ["rank 0 · micro-step 0 · sample 4,800 · 16 tokens", "the fox jumps 0"]
+        assert copied[-1] == "the fox jumps 3"
+        view = pilot.app.screen.query_one(TextView)
+        await pilot.mouse_down(view, offset=(4, 1))
+        await pilot.hover(view, offset=(6, 1))
+        await pilot.mouse_up(view, offset=(6, 1))
+        await pilot.press("Y")
+        assert pilot.app.clipboard == "fox"
+        assert isinstance(pilot.app.screen, BatchDialog)

@@ -16,10 +16,13 @@ from textual.pilot import Pilot
 from plt_tui.config.schema import RunConfig, UiSection
 from plt_tui.errors import HubUnreachable
 from plt_tui.protocol.events import Event
+from plt_tui.views.formats import format_value
 from plt_tui.views.source import Source
 from plt_tui.views.tui.app import RunApp
 from plt_tui.views.tui.chart.lane import AXES
-from plt_tui.views.tui.panes.comparison import GLYPHS, GLYPHS_ASCII, looks
+from plt_tui.views.tui.metrics import METRICS
+from plt_tui.views.tui.pace import TICK_S
+from plt_tui.views.tui.panes.comparison import GLYPHS, GLYPHS_ASCII, CompareTable, looks, told_apart
 from plt_tui.views.tui.runs import OpenedRun
 from plt_tui.views.tui.runs_keys import COMPARE_KEYS
 from plt_tui.views.tui.screens.compare import CompareScreen
@@ -46,7 +49,7 @@ async def compared(
         screen = app.screen
         assert isinstance(screen, CompareScreen)
         await seen(pilot, lambda: all(each.model.is_live or each.link == "closed" for each in screen.sessions))
-        screen.tick()
+        screen.draw()
         await pilot.pause()
         yield pilot, screen
 
@@ -126,12 +129,12 @@ async def test_a_live_run_is_followed() -> None:
     async with compared(opened(source, "live"), two()[1]) as (pilot, screen):
         source.feed(*fakes.steps(601, 640))
         await seen(pilot, lambda: screen.sessions[0].model.state.step == 640)
-        screen.tick()
+        screen.draw()
         await seen_text(pilot, "640 / 1,000")
         assert len(screen.chart._curves[0].series) == 640
         source.feed(*scenes.rewind("r", 500, 640))
         await seen(pilot, lambda: screen.sessions[0].model.state.step == 500)
-        screen.tick()
+        screen.draw()
         await seen_text(pilot, "500 / 1,000")
         assert len(screen.chart._curves[0].series) == 500
         assert source.sent == []
@@ -142,10 +145,10 @@ async def test_a_comparison_that_stands_still_costs_nothing(monkeypatch: pytest.
     async with compared(*two()) as (_, screen):
         looked_at: list[str] = []
         monkeypatch.setattr(CompareScreen, "lines", lambda self: looked_at.append("all") or real(self))
-        screen.tick()
+        screen.draw()
         assert looked_at == []
         screen.sessions[0].model.fold(fakes.steps(601, 601)[0])
-        screen.tick()
+        screen.draw()
         assert looked_at == ["all"]
 
 
@@ -211,3 +214,128 @@ def test_a_name_keeps_its_look_whatever_else_is_compared() -> None:
     assert len({look.color for look in together.values()}) == len({look.glyph for look in together.values()}) == 8
     assert looks(names[7::-1], "braille") == together
     assert math.isclose(len({look.color for look in alone.values()}), 8)
+
+
+def many(number: int, config: RunConfig | None = None) -> list[OpenedRun]:
+    """So many runs that differ in their last sign only."""
+    return [opened(fakes.FakeSource(fakes.finished()), f"run-of-a-sweep-{place}", config) for place in range(1, number + 1)]
+
+
+async def test_eight_runs_are_told_apart_on_a_small_screen() -> None:
+    """Names and numbers are whole; the columns that have no room come with the arrow keys, and no line folds."""
+    async with compared(*many(8), size=(80, 24)) as (pilot, screen):
+        await pilot.press("tab")
+        seen_numbers = set()
+        for _ in range(8):
+            await pilot.press("right")
+            await pilot.pause()
+            lines = screen_lines(pilot.app)
+            heads = next(line for line in lines if "numbers" in line and "sweep" in line)
+            seen_numbers |= {number for number in range(1, 9) if f"sweep-{number}" in heads}
+            assert next(line for line in lines if " step " in line and "/" in line).count("1,000 / 1,000") == heads.count(
+                "sweep"
+            )
+        assert seen_numbers >= {2, 3, 4, 5, 6, 7, 8}
+        assert "← → columns 6–8 of 8" in screen_text(pilot.app)
+        before = screen.chart.viewport
+        await pilot.press("plus", "right")
+        assert screen.chart.viewport.span != before.span
+        for _ in range(8):
+            await pilot.press("left")
+        await seen_text(pilot, "← → columns 1–3 of 8", "sweep-1")
+        block = screen.table.query_one("Block")
+        assert block.size.height == len(block._parts)  # type: ignore[attr-defined]  # no line folds
+
+
+async def test_where_all_columns_are_in_sight_the_arrows_are_the_charts() -> None:
+    """Whatever has the focus."""
+    async with compared(*two()) as (pilot, screen):
+        await pilot.press("tab", "plus", "plus")
+        assert screen.table.has_focus
+        before = screen.chart.viewport
+        await pilot.press("left")
+        assert screen.chart.viewport != before
+
+
+@pytest.mark.parametrize("size", [(80, 24), (200, 60)])
+async def test_long_values_show_what_differs(size: tuple[int, int]) -> None:
+    """Not their common beginning, and all of them where there is room."""
+    paths = [f"data/corpora/wikipedia-english-2024-06/part-{number}.txt" for number in range(2)]
+    data = RunConfig().data
+    configs = [RunConfig().model_copy(update={"data": data.model_copy(update={"train": path})}) for path in paths]
+    runs = [opened(fakes.FakeSource(fakes.training()), f"run-{place}", config) for place, config in enumerate(configs)]
+    async with compared(*runs, size=size) as (pilot, _):
+        await pilot.press("tab", "z", "end")
+        await seen_text(pilot, *(paths if size == (200, 60) else ["…part-0.txt", "…part-1.txt"]))
+
+
+@pytest.mark.parametrize(
+    ("texts", "width", "shown"),
+    [
+        (["a", "bb"], 4, ["a   ", "bb  "]),
+        (["abcdef", "xyzuvw"], 4, ["abc…", "xyz…"]),
+        (["x/abc/one", "x/abc/two"], 6, ["…one  ", "…two  "]),
+        (["abcdefg-1", "abcdefg-2"], 6, ["…efg-1", "…efg-2"]),
+        (["abcdef-1-abcdefg", "abcdef-2-abcdefg", "short"], 6, ["…1-ab…", "…2-ab…", "short "]),
+        (["a/x/1234567", "a/x/1234568", "b/1234567890"], 6, ["…34567", "…34568", "…67890"]),
+        (["abcdefgh", "abcdefgh"], 4, ["abc…", "abc…"]),
+        (["漢漢漢漢", "x"], 4, ["漢 …", "x   "]),
+    ],
+)
+def test_different_texts_look_different(texts: list[str], width: int, shown: list[str]) -> None:
+    """Ends are cut as long as that tells them apart, else what they have in common, else all but their ends."""
+    assert told_apart(texts, width) == shown
+
+
+async def test_a_metric_can_be_chosen() -> None:
+    """Round and round, also those that only evaluations measure; the same part of the runs stays in sight."""
+    async with compared(*two()) as (pilot, screen):
+        await pilot.press("plus")
+        view, titles = screen.chart.viewport, []
+        for _ in METRICS:
+            titles.append(screen.chart.render_line(0).text.split("  ")[0].strip())
+            await pilot.press("right_square_bracket")
+            await pilot.pause()
+            assert screen.chart.viewport == view
+        assert titles == [metric.title for metric in METRICS]
+        assert screen.chart.metric is METRICS[0]
+        await pilot.press("left_square_bracket")
+        await seen_text(pilot, "bits per byte", "[ ] metric 9 of 9")
+        assert [curve.style for curve in screen.chart._curves] == ["dots", "dots"]
+        await pilot.press("right_square_bracket", "right_square_bracket")
+        await seen_text(pilot, "learning rate", "[ ] metric 2 of 9")
+        assert [curve.name for curve in screen.chart._curves] == ["first", "second"]
+        assert screen.chart._curves[0].series.y[-1] == screen.sessions[0].model.steps.columns["lr"][-1]
+
+
+async def test_a_branch_is_shown_with_its_evaluations() -> None:
+    """As dots on its curve and as numbers in its column."""
+    async with compared(opened(fakes.FakeSource(scenes.left_with_evaluations()), "sky")) as (pilot, screen):
+        curves = [curve for curve in screen.chart._curves if curve.style == "dots"]
+        assert [curve.series.x.tolist() for curve in curves] == [[100, 200, 300, 400, 500, 600], [300, 400]]
+        left = screen.sessions[0].model.branch_evals[1][-1]
+        await seen_text(pilot, f"{format_value(left.loss)} @400")
+
+
+@pytest.mark.parametrize(("low_bandwidth", "at_most"), [(False, 7), (True, 3)])
+async def test_frames_come_at_the_pace_of_the_terminal(
+    low_bandwidth: bool, at_most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Six seconds of ticks, a step between any two of them, and where bytes are dear two or three frames."""
+    async with compared(*two(), ui=UiSection(low_bandwidth=low_bandwidth)) as (_, screen):
+        drawn: list[int] = []
+        monkeypatch.setattr(CompareTable, "show", lambda *_: drawn.append(1))
+        for step in range(601, 601 + round(6 / TICK_S)):
+            screen.sessions[0].model.fold(fakes.steps(step, step)[0])
+            screen.tick()
+        assert 1 <= len(drawn) <= at_most
+
+
+async def test_what_never_changes_is_looked_up_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither the configurations nor the steps that were compared."""
+    async with compared(*two()) as (_, screen):
+        for name in ("compare.flat", "tui.screens.compare.flat", "compare._go_on"):
+            monkeypatch.setattr(f"plt_tui.views.{name}", None)
+        screen.sessions[0].model.fold(fakes.steps(601, 601)[0])
+        screen.draw()
+        assert screen._drawn

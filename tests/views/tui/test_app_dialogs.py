@@ -6,12 +6,14 @@ from typing import Any
 import fakes
 import pytest
 from driving import COMPACT, WIDE, driven, run_screen, screen_text, until, until_seen
+from textual.widgets import Input
 
 from plt_tui.config.knobs import KNOBS
 from plt_tui.protocol.events import End
 from plt_tui.views.formats import format_value
 from plt_tui.views.tui.chart.line_chart import LineChart
 from plt_tui.views.tui.screens.leave import LeaveChoice
+from plt_tui.views.tui.screens.prompt import PromptDialog
 from plt_tui.views.tui.words import knob_words
 
 
@@ -131,7 +133,6 @@ async def test_what_the_sheet_has_no_room_for_is_told_of_the_chosen_knob(size: t
         ("betas", "0.8,0.99", {"value": "0.8,0.99"}),
         ("batch_size", "4", {"value": "4"}),
         ("batch_size", "4 keep", {"value": "4", "mode": "keep"}),
-        ("prompt", "to keep", {"value": "to keep"}),
     ],
 )
 async def test_the_sheet_changes_one_knob(name: str, typed: str, args: dict[str, str]) -> None:
@@ -196,6 +197,20 @@ async def test_the_sheet_hands_the_rate_to_its_own_dialog() -> None:
     async with driven(fakes.training()) as (pilot, _):
         await pilot.press("e", "enter")
         await until_seen(pilot, "rest of the schedule")
+
+
+async def test_the_sheet_hands_the_prompt_to_its_own_dialog() -> None:
+    """A prompt of several lines goes out as it is, not as the sheet shows it; the command line does not offer it at all."""
+    edit = fakes.command("p1", "set", {"name": "prompt", "value": "def f():\n\treturn"}, 300)
+    async with driven([*fakes.training(), *edit]) as (pilot, source):
+        await pilot.press("e", *["down"] * list(KNOBS).index("prompt"), "enter")
+        await until(pilot, lambda: isinstance(pilot.app.screen, PromptDialog))
+        await pilot.press("enter")
+        await until(pilot, lambda: len(source.sent) == 2)
+        assert source.sent[0].args == {"name": "prompt", "value": "def f():\n\treturn"}
+        await pilot.press("colon", *"prompt", "space", "tab")
+        await until_seen(pilot, "now def f()")
+        assert pilot.app.screen.query_one(Input).value == "prompt "
 
 
 async def test_a_note_is_sent_as_typed() -> None:

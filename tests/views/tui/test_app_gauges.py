@@ -1,21 +1,25 @@
 """The gauges of ranks and machine: where a step goes, who is slow, when a standstill ends, and what a quota or a GPU says."""
 
+import math
 from dataclasses import replace
 from typing import Any
 
 import fakes
 import pytest
-from driving import driven, screen_text
+from driving import driven, run_screen, screen_lines, screen_text, until, until_seen
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plt_tui.config.schema import ControlSection
+from plt_tui.config.schema import ControlSection, UiSection
 from plt_tui.control.state import Pace, RunState
 from plt_tui.control.watchdog import Watchdog
-from plt_tui.protocol.events import Gauges, RankStatus, Run
+from plt_tui.protocol.events import Alert, Gauges, RankStatus, Run
+from plt_tui.views.model import MAX_READINGS, Reading, RunModel, reading_of
 from plt_tui.views.standstill import standstill, standstill_words
-from plt_tui.views.tui.panes.machine import gauge_lines, rank_lines
+from plt_tui.views.tui.meters import course
+from plt_tui.views.tui.panes.machine import OLD_S, TREND_S, Machine, Trend, gauge_lines, rank_lines
 from plt_tui.views.tui.panes.shares import MAX_BARS, PARTS, bars, legend, parts_of, slowest_line, stacked
+from plt_tui.views.tui.session import SILENCE_S
 
 NOW = 1000.0
 
@@ -275,3 +279,185 @@ def test_a_gpu_that_is_slowed_down_says_why() -> None:
     lines = [line.plain for line in gauge_lines(hot, 46)]
     assert [line for line in lines if "slowed" in line] == ["     ! slowed down: power cap, heat"]
     assert not any("slowed" in line.plain for line in gauge_lines(gauges, 46))
+
+
+@pytest.mark.parametrize(
+    ("said", "numbers"),
+    [
+        ({"step_ms": 850.0, "data_ms": 120.4}, "850  120"),
+        ({"step_ms": 850.0, "data_ms": 99.94}, "850 99.9"),
+        ({"step_ms": 850.0, "data_ms": 99.96}, "850  100"),
+        ({"step": 1_234_567, "step_ms": 54_321.0, "data_ms": 9_999.0}, "1234567 54321 9999"),
+        ({"step_ms": 123_456.0, "data_ms": 54_321.0}, "100 123456 54321"),
+    ],
+)
+def test_numbers_of_a_rank_never_run_together(said: dict[str, Any], numbers: str) -> None:
+    """Least of all where data is slow, which is when somebody reads them."""
+    assert f" {numbers} " in rank_lines(state_of(rank(0, memory_bytes=412 << 20, **said)), NOW, 60)[1].plain
+
+
+@pytest.mark.parametrize(
+    ("free", "is_short", "line"),
+    [
+        (int(38.2 * 2**30), False, "disk   38.2 GiB free"),
+        (300 << 20, False, "disk ! 300 MiB free"),
+        (20 << 30, True, "disk ! 20 GiB free"),
+        (None, False, "disk   n/a"),
+    ],
+)
+def test_free_space_is_told(free: int | None, is_short: bool, line: str) -> None:
+    """It stands out when it is little, or too little for the next checkpoint."""
+    gauges = replace(state_of().gauges, disk_free_bytes=free)  # type: ignore[type-var]
+    shown = next(one for one in gauge_lines(gauges, 46, is_short=is_short) if one.plain.startswith("disk"))  # type: ignore[arg-type]
+    assert shown.plain == line
+    assert any("warning" in str(span.style) for span in shown.spans) is ("!" in line)
+
+
+# --- the last minutes ----------------------------------------------------------------------------------------------------
+
+
+def readings(count: int, **said: Any) -> list[Reading]:
+    """One a second up to NOW, the CPU ever busier."""
+    usual = {"memory": 0.5, "gpus": (0.25,)}
+    moments = [NOW - count + 1 + number for number in range(count)]
+    return [Reading(**{**usual, "time": moment, "cpu": place / count, **said}) for place, moment in enumerate(moments)]
+
+
+def busy(num_cores: int, **said: Any) -> Gauges:
+    """A machine at work."""
+    return Gauges(
+        time=NOW, cores=[50.0] * num_cores, memory_used_bytes=1 << 30, memory_total_bytes=2 << 30, gpus=[fakes.GPU], **said
+    )
+
+
+def test_the_course_of_the_machine_stands_beside_its_bars() -> None:
+    """Memory and GPU have room for it at the usual width, cores have a line for all of them where there is one to spare."""
+    trend = Trend(readings=readings(300), rows=20)
+    lines = [line.plain for line in gauge_lines(busy(2), 46, trend=trend)]
+    assert [line.split()[0] for line in lines[:5]] == ["cpu", "all", "mem", "disk", "gpu"]
+    assert lines[1].endswith(" 100%")
+    assert lines[1].split()[1][:1] == "▁"
+    assert lines[1].split()[1][-1:] == "█"
+    assert "▅▅▅▅▅▅▅▅" in lines[2]
+    assert "▃▃▃▃▃▃▃▃" in lines[4]
+    assert not any("▅" in line.plain for line in gauge_lines(busy(1), 20, trend=trend))
+    crowded = gauge_lines(busy(2), 46, trend=replace(trend, rows=5))
+    assert not any("all" in line.plain for line in crowded)
+
+
+@pytest.mark.parametrize("width", [20, 46, 56, 120])
+@pytest.mark.parametrize("num_cores", [0, 1, 2, 16, 64])
+@pytest.mark.parametrize("said", [{}, {"cpu_quota": 1.5, "cpu_used": 1.2}])
+def test_courses_fit_their_width(width: int, num_cores: int, said: dict[str, Any]) -> None:
+    """And nothing is drawn of one moment only."""
+    for count in (0, 1, 2, 300):
+        trend = Trend(readings=readings(count), rows=40)
+        lines = gauge_lines(busy(num_cores, **said), width, trend=trend)
+        if width > 30:
+            assert all(line.cell_length <= width for line in lines)
+        assert count > 1 or not any("▅" in line.plain for line in lines if "mem" in line.plain)
+
+
+def test_a_course_has_blanks_where_nothing_was_told() -> None:
+    """Each cell is the mean over its part of the time; what is older than all of them is left out."""
+    moments = [(0.0, 1.0), (10.0, 0.0), (11.0, 1.0), (20.0, None), (30.0, 1.0)]
+    assert course(moments, 40.0, 4, "block").plain == "█▅ █"
+    assert course([*moments, (40.0, 0.0), (math.nan, 0.3)], 40.0, 4, "ascii").plain == "+ #_"
+    assert course([], 40.0, 4, "block").plain == "    "
+
+
+def test_a_reading_keeps_shares() -> None:
+    """Of the quota where there is one, else of all cores; what is unknown stays unknown."""
+    assert reading_of(busy(2)) == Reading(NOW, 0.5, 0.5, (0.93,))
+    assert reading_of(busy(2, cpu_quota=2.0, cpu_used=0.5)).cpu == 0.25
+    assert reading_of(busy(0, cpu_quota=2.0)).cpu is None
+    assert reading_of(replace(busy(0), memory_total_bytes=0, gpus=[{"index": 0}])) == Reading(NOW, None, None, (None,))
+
+
+def test_a_view_keeps_the_newest_readings() -> None:
+    """As many as a course shows, at one a second."""
+    model = RunModel()
+    for second in range(MAX_READINGS + 5):
+        model.fold(replace(busy(2), time=NOW + second))
+    assert len(model.readings) == MAX_READINGS == TREND_S
+    assert model.readings[-1].time == NOW + MAX_READINGS + 4
+
+
+# --- what is no longer so ------------------------------------------------------------------------------------------------
+
+
+def shown(pilot: Any) -> list[str]:
+    """The lines of the machine pane."""
+    inside = pilot.app.screen.query_one(Machine).content_region
+    return [line[inside.x : inside.right].rstrip() for line in screen_lines(pilot.app)[inside.y : inside.bottom]]
+
+
+async def test_the_last_gauges_of_a_run_that_has_ended_have_their_time() -> None:
+    """Nothing of them looks live: they are dimmed, and the ages of the ranks stand still."""
+    async with driven(fakes.failed()) as (pilot, _):
+        lines = shown(pilot)
+        assert lines[0] == "as of 02:41:08"
+        assert "97 %" in lines[1]
+        rows = [line.split() for line in lines if " ended " in line]
+        assert [row[-1] for row in rows] == ["0s", "0s"]
+        assert rows
+        styles = pilot.app.screen.query_one(Machine)._block._parts[1].spans
+        assert {str(span.style) for span in styles} == {"$foreground 60%"}
+
+
+async def test_a_record_that_never_told_of_the_machine_says_so() -> None:
+    """Such as "not yet" would be a promise."""
+    events = [event for event in fakes.finished() if not isinstance(event, Gauges | RankStatus)]
+    async with driven(events) as (pilot, _):
+        assert shown(pilot)[0].startswith("nothing told:")
+
+
+async def test_the_gauges_of_a_silent_hub_have_their_time() -> None:
+    """Until it speaks again."""
+    async with driven(fakes.training()) as (pilot, source):
+        assert not any("as of" in line for line in shown(pilot))
+        session = run_screen(pilot.app).session
+        for now in (100.0, 100.0 + SILENCE_S):
+            session.notice_silence(now)
+        await until(pilot, lambda: shown(pilot)[0] == "as of 02:41:35")
+        num_heard = session.model.events_seen
+        source.feed(*fakes.machine(600))
+        await until(pilot, lambda: session.model.events_seen > num_heard)
+        session.notice_silence(101.0 + SILENCE_S)
+        await until(pilot, lambda: "as of" not in shown(pilot)[0])
+
+
+async def test_gauges_that_stopped_while_the_run_goes_on_have_their_time() -> None:
+    """A sensor that hangs is no reason to dim the ranks."""
+    gauges, *ranks = fakes.machine(600)
+    old = replace(gauges, time=fakes.at(600) - OLD_S - 1)
+    async with driven([*fakes.training(599), old, *ranks, *fakes.steps(600, 600)]) as (pilot, _):
+        assert shown(pilot)[0] == "as of 02:41:29"
+        assert any(line.startswith("0    training") for line in shown(pilot))
+        block = pilot.app.screen.query_one(Machine)._block
+        heading = next(place for place, part in enumerate(block._parts) if part.plain.startswith("rank"))
+        assert len(block._parts[heading + 1].spans) > 1
+
+
+async def test_little_space_stands_out_in_the_pane() -> None:
+    """As the hub's alert has it, which knows how large a checkpoint is."""
+    async with driven(fakes.training()) as (pilot, source):
+        await until_seen(pilot, "disk   38.2 GiB free")
+        source.feed(Alert(topic="disk", text="the next checkpoint needs 40 GiB"), *fakes.machine(600))
+        await until_seen(pilot, "disk ! 38.2 GiB free")
+
+
+# --- what the terminal can show ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", ["ascii", "block"])
+async def test_no_pane_draws_braille_in_another_mode(mode: str) -> None:
+    """Trends least of all: they are always in sight on a wide screen."""
+    async with driven(fakes.training(), ui=UiSection(chart=mode)) as (pilot, _):  # type: ignore[arg-type]  # one of its words
+        text = screen_text(pilot.app)
+        assert "tokens/s" in text
+        assert not any("\u2800" <= char <= "\u28ff" for char in text)
+        trends = pilot.app.screen.query_one("#spark-grad_norm").region
+        drawn = "".join(line[trends.x + 10 : trends.right] for line in screen_lines(pilot.app)[trends.y : trends.bottom])
+        assert set(drawn) - {" "}
+        assert drawn.isascii() is (mode == "ascii")

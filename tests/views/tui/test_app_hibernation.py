@@ -21,7 +21,7 @@ async def test_a_hibernated_run_says_how_to_bring_it_back(size: tuple[int, int])
         assert "p resume" in lines[-1]
         for key in (key for key in KEYS if key.when == "awake"):
             await pilot.press(key.keys)
-            await until_seen(pilot, f"✖ {key.label}: hibernated: press p to bring it back")
+            await until_seen(pilot, f"✖ {key.label}: hibernated: p brings it back")
             assert len(pilot.app.screen_stack) == 2
         assert source.sent == []
         await pilot.press("p")
@@ -56,5 +56,5 @@ async def test_a_dialog_that_outlives_the_ranks_sends_nothing() -> None:
         source.feed(Phase(time=fakes.at(601), phase="hibernated", step=600))
         await until(pilot, lambda: run_screen(pilot.app).session.model.state.phase == "hibernated")
         await pilot.press("enter")
-        await until_seen(pilot, "hibernated: press p to bring it back")
+        await until_seen(pilot, "hibernated: p brings it back")
         assert source.sent == []

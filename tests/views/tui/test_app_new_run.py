@@ -20,6 +20,7 @@ from textual.widgets import Input, OptionList
 from plt_tui.config.fields import describe
 from plt_tui.errors import UsageError
 from plt_tui.views.draft import FIRST_PAGE, Checked, Mistake, command_line, pages
+from plt_tui.views.tui.app import RunApp
 from plt_tui.views.tui.form import FieldRow
 from plt_tui.views.tui.new_run_keys import NEW_RUN_KEYS, form_bindings
 from plt_tui.views.tui.screens.new_run import NewRunScreen
@@ -327,6 +328,25 @@ async def test_a_refused_save_is_told() -> None:
         await until_seen(pilot, "not saved: no room")
 
 
+class _Unlaunchable(FakePort):
+    """Starts and saves nothing."""
+
+    def launch(self, values: Mapping[str, str]) -> str:
+        raise ValueError("embedded null byte")
+
+    def save(self, values: Mapping[str, str], path: str, *, replace: bool) -> str:
+        raise ValueError("embedded null byte")
+
+
+async def test_a_path_that_no_file_can_have_ends_nothing() -> None:
+    """It may be typed and started before it was checked."""
+    async with form(_Unlaunchable()) as (pilot, _):
+        await pilot.press("a", "ctrl+r")
+        await until_seen(pilot, "not started: embedded null byte")
+        await pilot.press("ctrl+s", "enter")
+        await until_seen(pilot, "not saved: embedded null byte")
+
+
 @pytest.mark.parametrize("key", ["escape", "ctrl+c"])
 async def test_leaving_asks_only_for_what_would_be_lost(key: str) -> None:
     """Nothing typed, or all of it saved: the form goes at once; else it asks, and staying is the default."""
@@ -390,7 +410,8 @@ def test_ids_and_keys_are_unique() -> None:
     assert max(Counter(one for key in NEW_RUN_KEYS for one in key.keys.split(",")).values()) == 1
     assert {binding.id for binding in form_bindings()} - {None} == {key.id for key in NEW_RUN_KEYS}  # type: ignore[union-attr]
     for key in NEW_RUN_KEYS:
-        assert hasattr(NewRunScreen, f"action_{key.action.split('(')[0]}")
+        of_app, _, action = key.action.split("(")[0].rpartition(".")
+        assert hasattr(RunApp if of_app else NewRunScreen, f"action_{action}")
         assert key.help.endswith(".")
         assert len(key.help) <= 64
         assert min(map(len, key.keys.split(","))) > 1

@@ -14,11 +14,12 @@ from plt_tui.config.edits import Edit
 from plt_tui.config.hyper import lr_at
 from plt_tui.control.state import RunState
 from plt_tui.errors import UsageError
-from plt_tui.protocol.events import CommandStatus, RankStatus, Recent, RunPhase, Spike
+from plt_tui.protocol.events import CommandStatus, RankStatus, Recent, RunPhase, Spike, Viewers
 from plt_tui.views.model import Happening, RunModel
 from plt_tui.views.tui import layout
 from plt_tui.views.tui.marks import marks
 from plt_tui.views.tui.meters import bar, columns, hanging, spread
+from plt_tui.views.tui.panes import header
 from plt_tui.views.tui.panes.machine import gauge_lines, lagging, rank_lines
 from plt_tui.views.tui.screens.knobs import typed_value
 from plt_tui.views.tui.screens.learning_rate import schedule, typed_edit
@@ -383,3 +384,35 @@ def test_a_run_without_a_word_yet_has_no_ranks_and_no_gauges() -> None:
     """The panes can be drawn before the first event."""
     assert rank_lines(RunState(), 0.0, 46) == []
     assert "no word" in gauge_lines(None, 46)[0].plain
+
+
+def looking_on(*readonly: bool) -> RunState:
+    """A run in training with so many viewers."""
+    viewers = [{"actor": "tui ana@box", "door": "socket", "readonly": each, "since": 1.0} for each in readonly]
+    return folded([*fakes.training(), Viewers(viewers=viewers)]).state
+
+
+@pytest.mark.parametrize(
+    ("readonly", "words"),
+    [
+        ([False, False], "  2 viewers  ·  elapsed"),
+        ([False, True, True], "  3 viewers (2 read-only)  ·  elapsed"),
+        ([True, True], "  2 viewers (2 read-only)  ·  elapsed"),
+    ],
+)
+def test_the_header_tells_how_many_look_on(readonly: list[bool], words: str) -> None:
+    """Those that can change nothing are fainter; where room is short the less important facts go first."""
+    line = header._second_line(looking_on(*readonly), fakes.at(600), 140)
+    assert words in line.plain
+    faint = [line.plain[span.start : span.end] for span in line.spans if span.style == header.DIMMED]
+    assert faint == ([f" ({sum(readonly)} read-only)"] if any(readonly) else [])
+    assert f"{len(readonly)} viewers" in header._second_line(looking_on(*readonly), fakes.at(600), 80).plain
+
+
+@pytest.mark.parametrize("readonly", [[], [False], [True]])
+def test_who_is_alone_is_not_told_so(readonly: list[bool]) -> None:
+    """The header is that of a run that knows of no viewers, cell by cell; so it is when the run is over."""
+    alone = header._second_line(folded(fakes.training()).state, fakes.at(600), 140)
+    assert header._second_line(looking_on(*readonly), fakes.at(600), 140).is_same(alone)
+    over = replace(looking_on(False, False), phase="finished")
+    assert "viewers" not in header._second_line(over, fakes.at(600), 140).plain

@@ -6,10 +6,13 @@ import re
 
 import fakes
 from charting import HUGE, answer, board, charts, press, windows
-from driving import driven, screen_text, until, until_seen
+from driving import COMPACT, driven, screen_lines, screen_text, until, until_seen
+from textual.content import Content
+from textual.pilot import Pilot
 
 from plt_tui.views.tui.chart import line_chart as chart_module
 from plt_tui.views.tui.chart.line_chart import LineChart
+from plt_tui.views.tui.panes.bars import ANSWER_LINES, Answer, first_lines
 
 
 async def test_the_mouse_on_one_chart_moves_all() -> None:
@@ -96,6 +99,25 @@ async def test_a_click_points_at_the_step_under_it_in_all_charts() -> None:
             assert any("┃" in chart.render_line(y).text for y in range(chart.size.height))
 
 
+async def test_a_double_click_shows_the_whole_run_and_points_at_nothing() -> None:
+    """Its first click is no pointing: logs and samples follow the run as before."""
+    async with driven(fakes.training(), size=HUGE) as (pilot, _):
+        await press(pilot, "plus", "plus")
+        ((zoomed, _),) = windows(pilot)
+        assert zoomed > 1
+        logs = board(pilot).logs.view
+        assert logs._following
+        await pilot.double_click(charts(pilot).in_sight[0], offset=(30, 8))
+        await press(pilot)
+        ((whole, _),) = windows(pilot)
+        assert whole == 1
+        assert board(pilot).pointed is None
+        assert logs._following
+        await pilot.double_click(charts(pilot).in_sight[0], offset=(0, 0))
+        await press(pilot, "p")
+        assert "requested" in answer(pilot)
+
+
 async def test_pointing_out_of_sight_brings_the_step_into_view() -> None:
     """Going from mark to mark works at any zoom, on all charts."""
     async with driven(fakes.training()) as (pilot, _):
@@ -120,3 +142,41 @@ async def test_the_pane_has_the_focus_not_a_chart() -> None:
         await pilot.click(LineChart, offset=(20, 3))
         await pilot.pause()
         assert pilot.app.focused is charts(pilot)
+
+
+def told(pilot: Pilot) -> str:
+    """All that the answer line says, wherever it is wrapped."""
+    region = pilot.app.screen.query_one(Answer).region
+    return " ".join(line.strip() for line in screen_lines(pilot.app)[region.y : region.bottom])
+
+
+async def test_what_is_told_of_a_step_is_told_whole() -> None:
+    """On a small screen too: the answer takes the lines that it needs, and gives them back."""
+    async with driven(fakes.training(400), size=COMPACT) as (pilot, _):
+        await press(pilot, "comma", "comma", "comma")
+        assert board(pilot).pointed == 201
+        await until(pilot, lambda: re.search(r"in force at step 201 · loss \d\.\d+ → \d\.\d+$", told(pilot)))
+        await press(pilot, "escape")
+        await until(pilot, lambda: pilot.app.screen.query_one(Answer).size.height == 1)
+        assert told(pilot) == "· no step is pointed at"
+
+
+async def test_an_answer_that_is_cut_ends_in_an_ellipsis() -> None:
+    """A long note has three lines where its step is pointed at, and one as an answer."""
+    note = " ".join(f"word{number}" for number in range(100))
+    async with driven([*fakes.training(20), *fakes.command("n2", "note", {"text": note}, 20)], size=COMPACT) as (pilot, source):
+        board(pilot).point_at(20)
+        await until(pilot, lambda: pilot.app.screen.query_one(Answer).size.height == ANSWER_LINES)
+        assert told(pilot).startswith("▸ ")
+        assert told(pilot).endswith("…")
+        source.feed(*fakes.command("n3", "note", {"text": note}, 20))
+        await until(pilot, lambda: pilot.app.screen.query_one(Answer).size.height == 1)
+        assert told(pilot).startswith("✔ note kept at step 20: word0 ")
+        assert told(pilot).endswith("…")
+
+
+def test_text_that_fits_has_no_ellipsis() -> None:
+    """Neither has text that fills its lines exactly."""
+    assert [line.plain for line in first_lines(Content("one two three four"), 9, 2)] == ["one two", "three fo…"]
+    assert [line.plain for line in first_lines(Content("one two three"), 7, 2)] == ["one two", "three"]
+    assert [line.plain for line in first_lines(Content("one"), 9, 2)] == ["one"]

@@ -5,14 +5,18 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import fakes
 import pytest
 from driving import screen_lines, screen_text
-from run_fakes import FakeRuns, listed, runs_app, seen, seen_text, stories
+from run_fakes import NOW, FakeRuns, listed, runs_app, seen, seen_text, stories
 from textual.pilot import Pilot
 
+from plt_tui.config.schema import UiSection
+from plt_tui.errors import StorageError
 from plt_tui.protocol.events import Phase
+from plt_tui.views.tui.app import RunApp
 from plt_tui.views.tui.panes.run_table import RunTable
 from plt_tui.views.tui.runs import Look
 from plt_tui.views.tui.runs_keys import RUNS_KEYS
@@ -84,6 +88,17 @@ async def test_every_key_can_be_pressed() -> None:
             await pilot.press("escape")
 
 
+async def test_a_picture_of_the_list_is_kept_in_the_working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the palette, as this screen has no run beside which it could be; also for who has no folder for downloads."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "nowhere"))
+    async with listed() as (pilot, _, _screen):
+        await pilot.press("ctrl+p", *"screenshot")
+        await seen_text(pilot, "Save the screen as an SVG picture in this folder.")
+        await pilot.press("enter")
+        await seen(pilot, lambda: any(path.read_text().endswith("</svg>\n") for path in tmp_path.glob("*.svg")))
+
+
 async def test_enter_opens_a_live_run_to_steer_and_leaving_it_comes_back() -> None:
     """Leaving asks as always; Detach leads back to the list, which is looked at again."""
     async with listed() as (pilot, port, screen):
@@ -98,6 +113,7 @@ async def test_enter_opens_a_live_run_to_steer_and_leaving_it_comes_back() -> No
         await seen(pilot, lambda: pilot.app.screen is screen and port.num_looks > looks)
         assert pilot.app.is_running
         assert port.opened == ["big-live"]
+        assert port.watched == []
 
 
 async def test_a_finished_run_opens_read_only_and_q_comes_back() -> None:
@@ -177,7 +193,7 @@ async def test_marked_runs_are_compared_and_escape_takes_the_marks_away() -> Non
         await seen_text(pilot, "2 marked", "✓ ✔ finished")
         await pilot.press("c")
         await seen(pilot, lambda: isinstance(pilot.app.screen, CompareScreen))
-        assert port.opened == ["done", "out-of-memory"]
+        assert port.opened == port.watched == ["done", "out-of-memory"]
         await seen_text(pilot, "compare  done · out-of-memory")
         await pilot.press("q")
         await seen(pilot, lambda: pilot.app.screen is screen)
@@ -309,6 +325,24 @@ async def test_a_covered_list_looks_at_nothing() -> None:
         assert port.num_looks == looks
 
 
+async def test_where_bytes_are_dear_a_look_is_drawn_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many pieces it comes in, and whole at its end."""
+    port = FakeRuns({f"run-{number}": fakes.training(20) for number in range(9)})
+    app = RunApp(ui=UiSection(low_bandwidth=True), actor=fakes.ACTOR, runs=port, clock=lambda: NOW)
+    async with app.run_test(size=(120, 40)) as pilot:
+        await seen_text(pilot, "9 runs, 9 live")
+        screen = app.screen
+        assert isinstance(screen, RunsScreen)
+        drawn: list[int] = []
+        show = RunTable.show
+        monkeypatch.setattr(RunTable, "show", lambda self, rows, **how: drawn.append(len(rows)) or show(self, rows, **how))
+        for events in port.stories.values():
+            events += fakes.steps(21, 40)
+        screen._look_again()
+        await seen(pilot, lambda: screen_text(app).count("40/1000") == 9)
+        assert len(drawn) <= 2
+
+
 class BrokenRuns(FakeRuns):
     """Cannot be looked at the second time."""
 
@@ -328,6 +362,23 @@ async def test_a_folder_that_cannot_be_read_is_told_and_the_list_goes_on() -> No
         assert isinstance(screen, RunsScreen)
         screen._look_again()
         await seen_text(pilot, "✖ runs cannot be read: Stale file handle", "big-live")
+
+
+class ClosedRuns(FakeRuns):
+    """Cannot be looked at."""
+
+    def look(self) -> Iterator[Look]:
+        raise StorageError("runs cannot be read: Permission denied; choose another folder of runs")
+        yield
+
+
+async def test_a_folder_that_cannot_be_read_at_first_is_not_taken_for_an_empty_one() -> None:
+    """It is told, once, and no form opens."""
+    app = runs_app(ClosedRuns({}))
+    async with app.run_test(size=(120, 40)) as pilot:
+        await seen_text(pilot, "✖ runs cannot be read: Permission denied")
+        assert screen_text(app).count("cannot be read") == 1
+        assert isinstance(app.screen, RunsScreen)
 
 
 async def test_a_look_repaints_only_the_lines_that_changed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ from textual.pilot import Pilot
 from textual.widgets import Input
 
 from plt_tui.config.schema import RunConfig
-from plt_tui.protocol.events import CommandStatus, Event, Sample
+from plt_tui.protocol.events import CommandStatus, End, Event, Sample
 from plt_tui.views.tui.panes.samples import Samples
 from plt_tui.views.tui.screens.prompt import PromptDialog, as_meant, as_typed
 
@@ -128,10 +128,13 @@ async def test_markup_in_a_sample_is_text_in_a_difference_too() -> None:
 
 
 async def test_without_a_sample_the_keys_do_nothing() -> None:
-    """Nothing to walk through, nothing to compare."""
+    """Nothing to walk through, nothing to compare; who may ask for one is told how."""
     async with driven([*fakes.opening(), *fakes.steps(1, 50)]) as (pilot, _):
         await pilot.press("less_than_sign", "greater_than_sign", "D")
         await until_seen(pilot, "no sample yet: g writes one now")
+    stopped = End(time=fakes.at(51), phase="stopped", step=50, exit_code=143)
+    async with driven([*fakes.opening(), *fakes.steps(1, 50), stopped]) as (pilot, _):
+        await until(pilot, lambda: told(pilot) == "no sample yet")
 
 
 @pytest.mark.parametrize("config", [fakes.CONFIG, None], ids=["configured", "unknown"])

@@ -9,6 +9,7 @@ from xml.etree import ElementTree
 
 import fakes
 import pytest
+import scenes
 from driving import WIDE, run_screen, screen_text, until, until_seen
 from textual.pilot import Pilot
 from textual.selection import SELECT_ALL
@@ -123,6 +124,17 @@ async def test_y_copies_the_step_pointed_at() -> None:
         run_screen(pilot.app).board.point_at(None)
         await pilot.press("Y")
         assert pilot.app.clipboard.startswith("quickstart: running")
+
+
+async def test_y_copies_a_spike_from_the_branch_that_it_was_on() -> None:
+    """Not the numbers of the step that took its place."""
+    async with watched(scenes.rewound()) as (pilot, _):
+        run_screen(pilot.app).board.point_at(scenes.SPIKED_AT)
+        await pilot.pause()
+        await pilot.press("Y")
+        model = run_screen(pilot.app).session.model
+        loss = model.branches[1].columns["loss"][-1]
+        assert pilot.app.clipboard.startswith(f"quickstart step {scenes.SPIKED_AT} on branch 1: loss={loss!r} lr=")
 
 
 async def test_y_copies_what_is_selected_first() -> None:

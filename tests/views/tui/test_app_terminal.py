@@ -85,6 +85,29 @@ def test_a_stopped_view_goes_on_where_it_was(number: int) -> None:
         assert terminal.is_restored
 
 
+@pytest.mark.parametrize("opened", [b"", b"l", b"/"], ids=["run", "dialog", "field"])
+def test_ctrl_z_goes_back_to_the_shell_and_the_view_goes_on_where_it_was(opened: bytes) -> None:
+    """As typed, not as a signal: raw mode makes a key of it. Also where something is being typed."""
+    with running() as (process, terminal):
+        stopped = psutil.Process(process.pid)
+        terminal.type(opened)
+        terminal.read_for(0.3)
+        terminal.type(b"\x1a")
+        deadline = time.monotonic() + DEADLINE_S
+        while stopped.status() != psutil.STATUS_STOPPED:
+            assert time.monotonic() < deadline, "the view went on"
+            terminal.read()
+        terminal.read_until(LEAVE)
+        assert terminal.is_restored
+        terminal.received = b""
+        process.send_signal(signal.SIGCONT)
+        terminal.read_until(ENTER)
+        terminal.read_until(b"training")
+        process.terminate()
+        assert terminal.wait(process) == 143
+        assert terminal.is_restored
+
+
 def test_a_stopped_view_that_is_told_to_end_does() -> None:
     """As a shell ends a job: SIGTERM, then SIGCONT, so that it hears of it."""
     for number in (signal.SIGSTOP, signal.SIGTSTP):

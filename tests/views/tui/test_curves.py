@@ -140,3 +140,21 @@ def test_a_lane_grows_in_place() -> None:
     assert copy.lane(AXES["wall"]) is lane
     assert isinstance(lane, Track)
     assert len(lane) == 12
+
+
+def test_a_branch_keeps_its_evaluations() -> None:
+    """As faint dots beside its line, on the charts of their scores too; a look more makes no new series."""
+    model, found = folded(scenes.left_with_evaluations()), RunCurves()
+    found.take(model)
+    loss, _ = found.of(BY_ID["loss"])
+    assert [(curve.name, curve.style, curve.left_behind) for curve in loss][:2] == [
+        ("branch 1", "line", True),
+        ("branch 1 eval", "dots", True),
+    ]
+    assert loss[1].series.x.tolist() == [300, 400]
+    assert loss[1].series.y.tolist() == [scores.loss for scores in model.branch_evals[1]]
+    accuracy, _ = found.of(BY_ID["accuracy"])
+    assert [(curve.left_behind, len(curve.series)) for curve in accuracy] == [(True, 2), (False, 6)]
+    found.take(model)
+    assert found.of(BY_ID["loss"])[0] == loss
+    assert len(found.of(BY_ID["lr"])[0]) == 2

@@ -6,13 +6,17 @@ from collections import Counter
 
 import fakes
 import pytest
+import scenes
 from driving import driven, screen_lines, until, until_seen
 from hypothesis import given
 from hypothesis import strategies as st
+from run_fakes import NOW, FakeRuns, seen_text, stories
 
+from plt_tui.config.schema import UiSection
 from plt_tui.config.settings import KeySetting, Settings
+from plt_tui.views.tui.app import RunApp
 from plt_tui.views.tui.keymap import NO_KEY, Keymap, key_name, keymap
-from plt_tui.views.tui.keys import BY_ID, KEYS, bindings, footer
+from plt_tui.views.tui.keys import BY_ID, KEYS, PANE_KEYS, footer, typing_bindings
 from plt_tui.views.tui.new_run_keys import NEW_RUN_KEYS
 from plt_tui.views.tui.person import Person
 from plt_tui.views.tui.runs_keys import COMPARE_KEYS, RUNS_KEYS
@@ -174,7 +178,7 @@ def test_textual_binds_what_is_shown(lines: list[tuple[str, str]]) -> None:
     from textual.binding import BindingsMap
 
     _, found = made(*(f"{name}={keys}" for name, keys in dict(lines).items()))
-    bound = BindingsMap(bindings())
+    bound = BindingsMap(typing_bindings(KEYS, PANE_KEYS))
     bound.apply_keymap(found.overrides)
     ids = {key: {binding.id for binding in those} for key, those in bound.key_to_bindings.items() if key != NO_KEY}
     assert ids == {one: {key.id} for key in found.of(KEYS) for one in key.keys.split(",") if one}
@@ -199,6 +203,36 @@ async def test_remapped_keys_work_and_are_shown() -> None:
         await until_seen(pilot, f"f2  {BY_ID['pause'].help}")
         await pilot.press("escape", "ctrl+p", *"hold")
         await until_seen(pilot, "Hold all ranks")
+
+
+async def test_what_is_said_of_a_key_is_said_of_the_key_in_force() -> None:
+    """Banner, refusal, samples, logs and the pages of metrics name what the person presses."""
+    mine = person("pause=space", "sample=f5", "search=f6", "log_source=f7", "log_level=f8", "log_filter=f9", "page_on=f10")
+    async with driven(scenes.hibernated(), person=mine) as (pilot, _):
+        await until_seen(pilot, "space brings it back, and so does")
+        await pilot.press("l")
+        await until_seen(pilot, "✖ rate: hibernated: space brings it back")
+        await pilot.press("colon", *"eval")
+        await until_seen(pilot, "✖ eval: hibernated: space brings it back")
+    async with driven([*fakes.opening(), *fakes.steps(1, 50)], person=mine) as (pilot, _):
+        await until_seen(pilot, "no sample yet: f5 writes one now")
+        await pilot.press("N")
+        await until_seen(pilot, "✖ no search: f6 begins one")
+        await pilot.press("f8", "f8")
+        await until_seen(pilot, "no line fits: f7 and f8 choose others, f9 shows")
+        await pilot.press("f10")
+        await until_seen(pilot, "[ f10 metric 2 of")
+
+
+async def test_the_list_of_runs_names_the_keys_in_force() -> None:
+    """How to show all runs again, and how to make the first one."""
+    app = RunApp(ui=UiSection(), runs=FakeRuns(stories()), clock=lambda: NOW, person=person("runs_clear=f5", "runs_new=f6"))
+    async with app.run_test(size=(120, 40)) as pilot:
+        await seen_text(pilot, "6 runs, 2 live")
+        await pilot.press("slash")
+        await seen_text(pilot, "big; f5 ends")
+        await pilot.press("x")
+        await seen_text(pilot, "none of them has “x”; f5 shows all")
 
 
 async def test_what_is_wrong_with_the_settings_is_a_toast() -> None:

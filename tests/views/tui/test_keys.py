@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from plt_tui.views.tui.keys import KEYS, Key, bindings, footer
+from plt_tui.views.tui.app import RunApp
+from plt_tui.views.tui.keys import KEYS, PANE_KEYS, Key, bindings, footer, typing_bindings
 from plt_tui.views.tui.panes.board import Board
 from plt_tui.views.tui.panes.charts import Charts
 from plt_tui.views.tui.panes.logs import Logs
@@ -29,7 +30,8 @@ def test_every_entry_is_complete(key: Key) -> None:
     assert key.label
     assert key.help.endswith(".")
     assert len(key.help) <= 64
-    assert hasattr(ACTORS[key.on], f"action_{key.action.split('(')[0]}")
+    of_app, _, action = key.action.split("(")[0].rpartition(".")
+    assert hasattr(RunApp if of_app else ACTORS[key.on], f"action_{action}")
     assert key.help in help_text().plain
     assert f"{key.shown}  {key.help}" in help_text().plain
 
@@ -37,6 +39,13 @@ def test_every_entry_is_complete(key: Key) -> None:
 def test_every_entry_is_bound_under_its_id() -> None:
     """A user's keymap can move any key by its id."""
     assert {binding.id for binding in bindings()} == {key.id for key in KEYS}  # type: ignore[union-attr]
+
+
+def test_a_key_acts_at_once_unless_panes_have_a_use_for_it() -> None:
+    """Nothing that is typed behind it is looked at before; both bindings of a key have its id, so a keymap moves both."""
+    at_once = {binding.id for binding in typing_bindings(KEYS, PANE_KEYS) if binding.priority}  # type: ignore[union-attr]
+    assert at_once == {key.id for key in KEYS if not PANE_KEYS & {*key.keys.split(",")}}
+    assert {"left", "right", "home", "end", "escape"} == {key.keys for key in KEYS if key.id not in at_once}
 
 
 @pytest.mark.parametrize("width", [0, 10, 40, 80, 140, 400])

@@ -8,10 +8,10 @@ import fakes
 import pytest
 import scenes
 
-from plt_tui.protocol.events import CommandStatus, Event, Spike
+from plt_tui.protocol.events import Checkpoint, CommandStatus, Event, Spike
 from plt_tui.views.model import RunModel
 from plt_tui.views.tui.chart.scene import Mark
-from plt_tui.views.tui.marks import marks, next_mark, point_words
+from plt_tui.views.tui.marks import MAX_MARKS, marks, next_mark, point_words, pointed_branch, pointed_moment
 
 MARKS = [Mark(step, "C", "", "foreground") for step in (400, 200, 200, 600)]
 
@@ -75,6 +75,19 @@ def test_a_spike_tells_why_and_a_rewind_where_it_led() -> None:
     assert "guard · back at step 400: steps 401 to 523 are a branch, 30 batches left out" in words
 
 
+def test_a_spike_on_a_branch_is_not_told_with_the_losses_of_the_line_that_took_its_place() -> None:
+    """Where the branch ends nothing came of it; where it went on, the losses are the branch's."""
+    assert told(scenes.rewound(), scenes.SPIKED_AT).endswith(f"{scenes.FAR_OUT} · on branch 1")
+    warned = Spike(time=fakes.at(450), step=450, what="loss", value=3.0, z=7.0, act="warn", reason="loss 3")
+    branch = [replace(event, loss=5.0) for event in scenes.sky(scenes.BACK_AT + 1, scenes.SPIKED_AT)]
+    at = next(place for place, event in enumerate(scenes.rewound()) if isinstance(event, Spike))
+    model = folded([*scenes.rewound()[:at], warned, *scenes.rewound()[at:], scenes.as_block(branch, 1)])
+    assert point_words(model, 450).text.endswith("on branch 1 · loss 5.000 → 5.000")
+    assert pointed_branch(model, 450) == 1
+    assert pointed_moment(model, 450) == fakes.at(450)
+    assert pointed_moment(model, 451) == fakes.at(451) + (scenes.SPIKED_AT - scenes.BACK_AT) * fakes.STEP_S
+
+
 def test_what_else_happened_at_the_step_is_told_behind_the_heaviest() -> None:
     """A rewind to a checkpoint's step does not hide the checkpoint, nor the other way round."""
     saved = [event for event in fakes.steps(400, 400) if event.kind == "checkpoint"]
@@ -108,6 +121,14 @@ def test_every_mark_can_be_pointed_at() -> None:
         words = point_words(model, int(mark.x))
         assert "\n" not in words.text
         assert not words.text.startswith(f"step {mark.x:,}: ")
+
+
+def test_checkpoints_push_no_intervention_off_the_chart() -> None:
+    """Of too many marks the newest stay, but an edit before hundreds of checkpoints is there too."""
+    edit = fakes.command("e1", "set", {"name": "lr", "value": 0.5, "mode": "scale"}, 7)
+    saved = [Checkpoint(step=step, path="p") for step in range(10, 10 + MAX_MARKS + 10)]
+    found = marks(folded([*edit, *saved]).happenings.values())
+    assert [mark.x for mark in found] == [7, *range(21, 10 + MAX_MARKS + 10)]
 
 
 def test_marks_know_their_moment() -> None:

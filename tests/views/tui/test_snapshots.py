@@ -5,7 +5,7 @@ from collections.abc import Callable
 import fakes
 import pytest
 import scenes
-from driving import make_app, run_screen, until
+from driving import make_app, run_screen, settled, until
 from textual.pilot import Pilot
 
 SCENES: dict[str, tuple[Callable[[], list[fakes.Event]], list[str]]] = {
@@ -19,6 +19,7 @@ SCENES: dict[str, tuple[Callable[[], list[fakes.Event]], list[str]]] = {
     "all-metrics": (scenes.rewound, ["m"]),
     "outcome": (fakes.failed, ["i"]),
     "command-line": (fakes.training, ["colon", *"set lr 1e-3"]),
+    "watched": (scenes.watched, []),
 }
 
 
@@ -31,11 +32,10 @@ def test_the_screen_looks_as_before(scene: str, size: tuple[int, int], snap_comp
 
     async def act(pilot: Pilot) -> None:
         await until(pilot, lambda: len(app.screen_stack) > 1 and run_screen(app).session.model.is_live)
+        await settled(pilot, run_screen(app).tick)  # a screen under a dialog stays as it was when that was opened
         await pilot.press(*keys)
         for blinking in app.screen.query("Input"):
             blinking.cursor_blink = False  # type: ignore[attr-defined]  # what the query finds are Inputs
-        await pilot.pause()
-        run_screen(app).tick()
-        await pilot.pause()
+        await settled(pilot, run_screen(app).tick)
 
     assert snap_compare(app, terminal_size=size, run_before=act)

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import fakes
 import pytest
 import scenes
+from driving import settled
 from run_fakes import FakeRuns, runs_app, seen, stories
 from test_app_compare import opened, two
 from textual.pilot import Pilot
@@ -27,7 +28,7 @@ def test_the_list_looks_as_before(scene: str, size: tuple[int, int], snap_compar
     async def act(pilot: Pilot) -> None:
         await seen(pilot, lambda: isinstance(app.screen, RunsScreen) and len(app.screen._rows) == len(stories()))
         await pilot.press(*LISTS[scene])
-        await pilot.pause()
+        await settled(pilot)
 
     assert snap_compare(app, terminal_size=size, run_before=act)
 
@@ -46,7 +47,6 @@ def test_the_comparison_looks_as_before(scene: str, size: tuple[int, int], snap_
         screen = app.screen
         assert isinstance(screen, CompareScreen)
         await seen(pilot, lambda: all(session.model.is_live for session in screen.sessions))
-        screen.tick()
-        await pilot.pause()
+        await settled(pilot, screen.draw)
 
     assert snap_compare(app, terminal_size=size, run_before=act)

@@ -162,6 +162,8 @@ def _paint_curves(canvas: Canvas, scene: Scene, plot: Plot, layers: list[_Layer]
     for layer in layers:
         if layer.curve.left_behind:
             codes = _line(layer.means or layer.points, scale, scene, plot)
+            if layer.curve.style == "dots":
+                codes = _markers(layer, scale, scene, plot, codes)
             canvas.stamp(plot.left, plot.top, codes, inks.of(layer.curve.color, BEHIND_FAINT))
     layers = [layer for layer in layers if not layer.curve.left_behind]
     raw_lines = [_line(layer.points, scale, scene, plot) for layer in layers]
@@ -185,16 +187,18 @@ def _line(columns: Columns, scale: Scale, scene: Scene, plot: Plot) -> Codes:
 
 
 def _markers(layer: _Layer, scale: Scale, scene: Scene, plot: Plot, line: Codes) -> Codes:
-    """A marker at the newest point of each cell; `line` instead where markers would touch each other."""
+    """A marker at the newest point of each cell that lies within the scale; `line` instead where markers would touch."""
     dots_x, dots_y = DOTS[scene.mode]
     values = layer.points.last if layer.means is None else layer.means.last
-    shown = np.flatnonzero(np.isfinite(scale.rows(values, 1)))
+    # By way of dots, so that the marker sits in the cell where the line has its dot.
+    num_rows = plot.height * dots_y
+    at = scale.rows(values, num_rows)
+    shown = np.flatnonzero((at >= -0.5) & (at < num_rows - 0.5))
     cells = shown // dots_x
     if len(np.unique(cells)) > max(1, plot.width / 3):
         return line
     codes = np.zeros((plot.height, plot.width), dtype=np.uint32)
-    # By way of dots, so that the marker sits in the cell where the line has its dot.
-    rows = _dot_rows(scale, values[shown], plot.height * dots_y)
+    rows = _dot_rows(scale, values[shown], num_rows)
     _, newest = np.unique(cells[::-1], return_index=True)
     picked = len(cells) - 1 - newest
     codes[rows[picked] // dots_y, cells[picked]] = ord(layer.curve.glyph or scene.glyph("dots"))

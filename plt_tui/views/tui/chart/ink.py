@@ -7,13 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from rich.segment import Segment
 from rich.style import Style
 from textual.color import Color
 from textual.strip import Strip
 
-from plt_tui.views.tui.chart.raster import Canvas
+if TYPE_CHECKING:
+    from plt_tui.views.tui.chart.raster import Canvas
 
 QUIET = 0.4
 """How far labels fade into the background, 0 to 1."""

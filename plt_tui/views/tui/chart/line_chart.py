@@ -71,9 +71,9 @@ class LineChart(Widget, can_focus=True):
             self.chart, self.x = chart, x
 
     class Clicked(Message):
-        """Somebody clicked at a step."""
+        """Somebody clicked at a step; None: it was a double click, whose first click was no pointing."""
 
-        def __init__(self, step: int) -> None:
+        def __init__(self, step: int | None) -> None:
             super().__init__()
             self.step = step
 
@@ -283,10 +283,11 @@ class LineChart(Widget, can_focus=True):
         self._hover(None)
 
     def on_click(self, event: events.Click) -> None:
-        """Tell which step was clicked at; double click: show the whole run again."""
+        """Tell which step was clicked at; double click: not that, but show the whole run again."""
         offset = event.get_content_offset(self)
         if event.chain == 2:
             self._move(Viewport())
+            self.post_message(self.Clicked(None))
         elif event.button == 1 and not self._was_dragged and self._frame is not None and self._scene is not None and offset:
             step = step_at(self._frame, self._scene, offset.x)
             if step is not None:

@@ -15,6 +15,8 @@ from typing import TypeAlias
 Window: TypeAlias = tuple[float, float]
 """A range of x."""
 
+_ULPS = 16
+"""No window is narrower than so many of the smallest differences that x can have there: its edges would be one."""
 _GROWTH = 2 ** (1 / 16)
 """A whole-history window grows by rungs of 4.4 %: at most so much room stays free at its right."""
 
@@ -34,13 +36,15 @@ class Viewport:
     def window(self, extent: Window, cells: int) -> Window:
         """The x range shown, x0 < x1, on a plot of `cells` character cells."""
         start, newest = extent
+        least = _ULPS * math.ulp(max(abs(start), abs(newest)))
         if self.span is None:
-            return start, start + _rung(newest - start)
+            return start, start + max(_rung(newest - start), least)
+        span = max(self.span, least)
         if self.left is not None:
-            return self.left, self.left + self.span
-        cell = self.span / max(cells, 1)
+            return self.left, self.left + span
+        cell = span / max(cells, 1)
         right = (math.floor(newest / cell) + 1) * cell
-        return right - self.span, right
+        return min(right - span, newest), right
 
     def zoomed(self, window: Window, extent: Window, factor: float, at: float | None = None, finest: float = 0.0) -> Viewport:
         """`window` made `factor` times as wide, but not narrower than `finest`, with x = `at` staying in place.

@@ -24,6 +24,8 @@ from plt_tui.views.tui.words import STYLES, Word, one_line, story_words
 MARGIN_CELLS = 2
 TAIL_LINES, TAIL_LINES_COMPACT = 6, 3
 """Last log lines shown of the rank that failed first; fewer on a low screen."""
+ANSWER_LINES = 3
+"""Most lines of an answer that is told whole."""
 
 
 class Banner(Block):
@@ -36,8 +38,8 @@ class Banner(Block):
     def show(self, session: RunSession) -> None:
         """Draw what stands now."""
         tail_lines = TAIL_LINES if self.app.size.height >= WIDE_HEIGHT else TAIL_LINES_COMPACT
-        more = f"{shown_key(self.app, 'outcome')} tells all"
-        told = _outcome(session, tail_lines, width=self.app.size.width - MARGIN_CELLS, more=more)
+        width, more = self.app.size.width - MARGIN_CELLS, f"{shown_key(self.app, 'outcome')} tells all"
+        told = _outcome(session, tail_lines, width=width, more=more, resume_key=shown_key(self.app, "pause"))
         found = [*told, *_alerts(session.model.state)]
         self.display = bool(found)
         self.put(found)
@@ -48,20 +50,20 @@ def _alerts(state: RunState) -> list[Content]:
     return [Content.styled(f"{word.glyph} {word.text}", f"bold {STYLES[word.tone]}") for word in words]
 
 
-def _outcome(session: RunSession, tail_lines: int, *, width: int, more: str) -> list[Content]:
+def _outcome(session: RunSession, tail_lines: int, *, width: int, more: str, resume_key: str) -> list[Content]:
     """`more`: which key tells the rest, behind the last command."""
     state, name = session.model.state, session.name
     if not state.is_over:
-        way_back = "to bring it back" if session.is_readonly else "p brings it back, and so does"
-        asleep = _next(f"hibernated; {way_back}", f"plt-tui ctl {name} resume", width)
+        way_back = "to bring it back" if session.is_readonly else f"{resume_key} brings it back, and so does"
+        asleep = _next(f"hibernated; {way_back}", session.typed(f"plt-tui ctl {name} resume"), width)
         lost = [Content.styled(f"✖ {session.trouble}", f"bold {STYLES['bad']}")]
         return lost if session.trouble else asleep if state.phase == "hibernated" else []
     if state.phase == "finished":
-        return _next("target reached; for the whole story", f"plt-tui show {name}", width, more)
+        return _next("target reached; for the whole story", session.typed(f"plt-tui show {name}"), width, more)
     cause, saved = cause_of(session.model), newest_checkpoint(state)
     failure = _failure(cause, tail_lines) if cause is not None else []
     where = f"to go on at step {saved.step:,}" if saved is not None else "nothing was saved; to begin again"
-    return [*failure, *_next(where, resume_command(name), width, more)]
+    return [*failure, *_next(where, session.typed(resume_command(name)), width, more)]
 
 
 def _next(what: str, command: str, width: int, more: str = "") -> list[Content]:
@@ -77,16 +79,45 @@ def _failure(failure: Failed, tail_lines: int) -> list[Content]:
     return [first, *tail]
 
 
+class Refused(Message):
+    """What a key asked for cannot be done, and why."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__()
+        self.why = why
+
+
 class Answer(Block):
-    """The answer to the last key."""
+    """The answer to the last key: on one line, or whole where somebody wants to read it."""
 
     DEFAULT_CSS = """
-    Answer { height: 1; padding: 0 1; }
+    Answer { height: auto; padding: 0 1; text-wrap: nowrap; text-overflow: ellipsis; }
     """
 
-    def say(self, word: Word) -> None:
-        """Show `word` until the next one."""
-        self.put([Content.assemble((f"{word.glyph} ", f"bold {STYLES[word.tone]}"), (word.text, STYLES[word.tone]))])
+    def __init__(self, *, id: str | None = None) -> None:  # noqa: A002
+        super().__init__(id=id)
+        self._said, self._is_whole = Content(""), False
+
+    def say(self, word: Word, *, is_whole: bool = False) -> None:
+        """Show `word` until the next one; `is_whole`: on up to ANSWER_LINES lines. What has no room ends in an ellipsis."""
+        self._said = Content.assemble((f"{word.glyph} ", f"bold {STYLES[word.tone]}"), (word.text, STYLES[word.tone]))
+        self._is_whole = is_whole
+        self._lay_out()
+
+    def on_resize(self) -> None:
+        """Another width wraps otherwise."""
+        self._lay_out()
+
+    def _lay_out(self) -> None:
+        width = self.app.size.width - MARGIN_CELLS
+        self.put(first_lines(self._said, width, ANSWER_LINES) if self._is_whole else [self._said])
+
+
+def first_lines(text: Content, width: int, count: int) -> list[Content]:
+    """`text` wrapped to `width` cells, on at most `count` lines, the last of which ends in an ellipsis where there is more."""
+    lines = text.wrap(max(1, width))
+    last = Content(" ").join(lines[count - 1 : count + 1])
+    return [*lines[: count - 1], last.truncate(width, ellipsis=True)] if len(lines) > count else lines
 
 
 class KeyBar(Block):

@@ -16,12 +16,13 @@ from textual.message import Message
 from textual.style import Style
 from textual.widgets import Static
 
+from plt_tui.views.model import RunModel
 from plt_tui.views.tui.chart.lane import AXES
 from plt_tui.views.tui.chart.raster import Mode
 from plt_tui.views.tui.layout import MIN_HEIGHT, MIN_WIDTH, PANES, STORY, Layout, Plan, plan
-from plt_tui.views.tui.marks import next_mark
+from plt_tui.views.tui.marks import next_mark, pointed_moment
 from plt_tui.views.tui.pace import Pace
-from plt_tui.views.tui.panes.bars import Banner
+from plt_tui.views.tui.panes.bars import Banner, Refused
 from plt_tui.views.tui.panes.charts import Charts
 from plt_tui.views.tui.panes.events import Events
 from plt_tui.views.tui.panes.header import Header
@@ -54,13 +55,6 @@ class Board(Vertical):
             super().__init__()
             self.step = step
 
-    class Refused(Message):
-        """What a key asked for cannot be done."""
-
-        def __init__(self, why: str) -> None:
-            super().__init__()
-            self.why = why
-
     def __init__(self, chart_mode: Mode, person: Person | None = None) -> None:
         super().__init__(id="board")
         self._chart_mode = chart_mode
@@ -87,8 +81,8 @@ class Board(Vertical):
         with Horizontal(id="top"):
             yield Charts(self._chart_mode)
             with Vertical(id="side"):
-                yield Trends()
-                yield Machine()
+                yield Trends(self._chart_mode)
+                yield Machine(self._chart_mode)
         with Horizontal(id="bottom"):
             yield Logs()
             yield Samples()
@@ -138,20 +132,30 @@ class Board(Vertical):
     def _parts(self, session: RunSession, now: float) -> dict[str, tuple[Version, Callable[[], None]]]:
         """Every part by id: a version that changes when it must be redrawn, and how to redraw it."""
         model, seen, second = session.model, session.model.revisions, int(now)
-        link = (session.link, session.trouble)
-        pointed = self.pointed
-        moment = model.steps.time_at(pointed) if pointed is not None else None
+        link, is_silent = (session.link, session.trouble), bool(session.trouble)
+        pointed, whole = self.pointed, session.typed(f"plt-tui logs {session.name}")
+        can_sample = not session.refusal(needs_ranks=True)
         return {
             "header": ((seen["state"], second, *link), lambda: self.query_one(Header).show(session, now)),
             "banner": ((seen["story"], *link), lambda: self.query_one(Banner).show(session)),
             "numbers": ((seen["steps"], seen["evals"]), lambda: self.query_one(Numbers).show(model.state)),
             "chart": ((seen["steps"], seen["branches"], seen["evals"], seen["story"]), lambda: self.chart.show(model)),
             "trends": ((seen["steps"],), lambda: self.query_one(Trends).show(model.steps)),
-            "machine": ((seen["state"], second), lambda: self.query_one(Machine).show(model.state, now)),
-            "logs": ((seen["logs"], pointed), lambda: self.logs.show(model.logs, moment)),
-            "samples": ((seen["samples"], pointed), lambda: self.samples.show(model.samples, pointed)),
+            "machine": (
+                (seen["state"], second, is_silent),
+                lambda: self.query_one(Machine).show(model, now, is_silent=is_silent),
+            ),
+            "logs": ((seen["logs"], pointed), lambda: self.logs.show(model.logs, self._moment(model), whole=whole)),
+            "samples": (
+                (seen["samples"], pointed, can_sample),
+                lambda: self.samples.show(model.samples, pointed, can_sample=can_sample),
+            ),
             "events": ((seen["story"],), lambda: self.query_one(Events).show(model.happenings.values())),
         }
+
+    def _moment(self, model: RunModel) -> float | None:
+        """When the step pointed at ended; None: nobody points."""
+        return pointed_moment(model, self.pointed) if self.pointed is not None else None
 
     # --- the step pointed at -----------------------------------------------------------------------------------------------
 
@@ -170,7 +174,7 @@ class Board(Vertical):
             self.point_at(step)
         else:
             side = "" if self.pointed is None else " later" if direction > 0 else " earlier"
-            self.post_message(self.Refused(f"no{side} mark"))
+            self.post_message(Refused(f"no{side} mark"))
 
     def action_unpoint(self) -> None:
         """Point at no step any more."""
@@ -178,8 +182,9 @@ class Board(Vertical):
             self.point_at(None)
 
     def on_charts_pointed(self, event: Charts.Pointed) -> None:
-        """A click points."""
-        self.point_at(event.step)
+        """A click points, a double click takes that back."""
+        if event.step is not None or self.pointed is not None:
+            self.point_at(event.step)
 
     def on_samples_picked(self, event: Samples.Picked) -> None:
         """Who walks through the samples points at their steps."""
@@ -210,6 +215,8 @@ class Board(Vertical):
         reachable = self._plan.reachable
         if reachable:
             current = self._focused_pane()
+            if reachable == (current,):
+                self.post_message(Refused("no other pane is shown"))
             place = reachable.index(current) + direction if current in reachable else 0
             self.look_at(reachable[place % len(reachable)])
 
@@ -218,8 +225,8 @@ class Board(Vertical):
         self._hidden.discard(pane)
         self._maximised = pane if self._maximised else ""
         self._bring_forward(pane)
-        target = self.logs.view if pane == "logs" else self.query_one(f"#{pane}")
-        target.focus()
+        # At once, not by `focus()`: the next key is for it.
+        self.screen.set_focus(self.logs.view if pane == "logs" else self.query_one(f"#{pane}"))
 
     def _bring_forward(self, pane: str) -> None:
         self._story = pane if pane in STORY else self._story
@@ -258,7 +265,7 @@ class Board(Vertical):
         """Make the focused pane wider and taller, or narrower and shorter."""
         pane = self._focused_pane() or "chart"
         if not self._resizer.nudge(pane, "x" if columns else "y", columns or rows):
-            self.post_message(self.Refused(f"{pane}: no border beside it that could be moved there"))
+            self.post_message(Refused(f"{pane}: no border beside it that could be moved there"))
 
     def action_reset_layout(self) -> None:
         """All panes, each of its usual size."""
@@ -313,7 +320,7 @@ class Board(Vertical):
         # Widths are known after the layout only; until then nothing could be cut to size.
         self.call_after_refresh(self._forget_drawn)
         if new.mode != "tiny" and self._focused_pane() not in new.shown:
-            self.chart.focus()
+            self.screen.set_focus(self.chart)
 
     def _forget_drawn(self) -> None:
         self._drawn.clear()

@@ -6,6 +6,7 @@ of sight costs nothing until it is looked at.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 from textual import on
@@ -24,8 +25,11 @@ from plt_tui.views.tui.chart.smoothing import stepped
 from plt_tui.views.tui.chart.viewport import Viewport
 from plt_tui.views.tui.curves import RunCurves
 from plt_tui.views.tui.marks import marks
-from plt_tui.views.tui.metrics import GAP_CELLS, METRICS, Metric, grid_shape, known_metrics, page_of
+from plt_tui.views.tui.metrics import GAP_CELLS, METRICS, Metric, grid_shape, known_metrics, page_of, page_words
+from plt_tui.views.tui.panes.bars import Refused
+from plt_tui.views.tui.person import page_keys
 
+_WHOLE = "the whole run is shown"
 GRID_GUTTER = 8
 """Cells left of a small plot: enough for the labels of every metric, so that all plots are equally wide."""
 
@@ -48,9 +52,9 @@ class Charts(Container, can_focus=True):
     """Weight of the past in the smoothed lines, 0 (off) to below 1."""
 
     class Pointed(Message):
-        """Somebody clicked at a step."""
+        """Somebody clicked at a step; None: that was no pointing after all."""
 
-        def __init__(self, step: int) -> None:
+        def __init__(self, step: int | None) -> None:
             super().__init__()
             self.step = step
 
@@ -152,7 +156,7 @@ class Charts(Container, can_focus=True):
             if chart is not None:
                 chart.display = metric in shown
                 chart.label_cells = GRID_GUTTER if self.is_grid else DEFAULT_GUTTER
-        self.border_subtitle = Content(_page_words(first, stop, len(self._known)))
+        self.border_subtitle = Content(page_words(first, stop, len(self._known), page_keys(self.app)))
 
     def _shape(self) -> tuple[int, int]:
         """Rows and columns of charts that there is room for."""
@@ -185,11 +189,17 @@ class Charts(Container, can_focus=True):
         chart.smoothing, chart.log_y, chart.pointed = self.smoothing, self.log_y, self._pointed
         chart.refresh_data()
 
-    def _act(self, act: Callable[[LineChart], None]) -> None:
-        """Let a chart do it, and the others follow."""
+    def _act(self, act: Callable[[LineChart], None], refusal: str = "") -> None:
+        """Let a chart do it, and the others follow. `refusal`: what to say where that changes nothing."""
         lead = self.in_sight[0]
+        before = lead.viewport
         act(lead)
         self._follow(lead)
+        if refusal and _is_same(lead.viewport, before):
+            self.post_message(Refused(refusal))
+
+    def _or_whole(self, refusal: str) -> str:
+        return refusal if self._viewport.span is not None else _WHOLE
 
     def _follow(self, lead: LineChart) -> None:
         self._viewport = lead.viewport
@@ -225,6 +235,8 @@ class Charts(Container, can_focus=True):
     def action_turn_page(self, pages: int) -> None:
         """Show other metrics, round and round."""
         rows, columns = self._shape()
+        if rows * columns >= len(known_metrics(self._model)):
+            self.post_message(Refused("all metrics are shown"))
         self._first, _ = page_of(len(known_metrics(self._model)), rows * columns, self._first, pages)
         self._arrange()
         self._draw()
@@ -240,39 +252,43 @@ class Charts(Container, can_focus=True):
 
     def action_smoother(self) -> None:
         """Smooth the curves more."""
-        self.smoothing = stepped(self.smoothing, 1)
+        self._smooth(1)
 
     def action_rougher(self) -> None:
         """Smooth the curves less, at last not at all."""
-        self.smoothing = stepped(self.smoothing, -1)
+        self._smooth(-1)
+
+    def _smooth(self, direction: int) -> None:
+        before, self.smoothing = self.smoothing, stepped(self.smoothing, direction)
+        if self.smoothing == before:
+            self.post_message(Refused("not smoother" if direction > 0 else "not smoothed"))
 
     def action_zoom_in(self) -> None:
         """Show less of the run: its newest part when following, else the middle of the view."""
-        self._act(LineChart.action_zoom_in)
+        self._act(LineChart.action_zoom_in, "no closer view")
 
     def action_zoom_out(self) -> None:
         """Show more of the run, at last all of it."""
-        self._act(LineChart.action_zoom_out)
+        self._act(LineChart.action_zoom_out, _WHOLE)
 
     def action_pan_left(self) -> None:
         """Move the view to older points."""
-        self._act(LineChart.action_pan_left)
+        self._act(LineChart.action_pan_left, self._or_whole("no earlier steps"))
 
     def action_pan_right(self) -> None:
         """Move the view to newer points; at the newest it follows."""
-        self._act(LineChart.action_pan_right)
+        self._act(LineChart.action_pan_right, self._or_whole("no later steps"))
 
     def action_view_start(self) -> None:
         """Move the view to the oldest points."""
-        self._act(LineChart.action_view_start)
+        self._act(LineChart.action_view_start, self._or_whole("no earlier steps"))
 
     def action_view_tail(self) -> None:
         """Move the view to the newest points and follow them."""
-        self._act(LineChart.action_view_tail)
+        self._act(LineChart.action_view_tail, "the newest steps are followed already")
 
 
-def _page_words(first: int, stop: int, count: int) -> str:
-    """Which metrics are seen, where it is not the first one alone or all of them."""
-    if (first, stop) in ((0, 1), (0, count)):
-        return ""
-    return f"[ ] metric {stop} of {count}" if stop - first == 1 else f"[ ] metrics {first + 1}–{stop} of {count}"
+def _is_same(one: Viewport, other: Viewport) -> bool:
+    """Both show the same to the eye: a zoom that is at its end moves by roundings."""
+    pairs = ((one.span, other.span), (one.left, other.left))
+    return all(a == b or (a is not None and b is not None and math.isclose(a, b)) for a, b in pairs)

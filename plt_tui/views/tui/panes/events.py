@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from textual.content import Content
 
 from plt_tui.protocol.events import CommandStatus, Phase
-from plt_tui.views.model import Happening
+from plt_tui.views.model import Happening, newest
 from plt_tui.views.tui.meters import hanging
 from plt_tui.views.tui.panes.block import ScrollBlock
 from plt_tui.views.tui.words import STYLES, asked, clock_words, life_words, one_line, story_words
@@ -27,10 +27,11 @@ class Events(ScrollBlock):
         super().__init__("events", id="events")
 
     def show(self, happenings: Iterable[Happening]) -> None:
-        """Draw `happenings`, given oldest first."""
+        """Draw `happenings`, given oldest first; where they are many, evaluations and checkpoints make room first."""
         told = [happening for happening in happenings if not _is_small_talk(happening)]
-        width = self.scrollable_content_region.width - SCROLLBAR_CELLS
-        entries = [_entry(happening, width) for happening in reversed(told[-MAX_ENTRIES:])]
+        width = self.content_region.width - SCROLLBAR_CELLS  # the same with the scrollbar and without
+        shown = newest(told, MAX_ENTRIES, lambda happening: happening.event)
+        entries = [_entry(happening, width) for happening in reversed(shown)]
         self.put(entries or [Content.styled("nothing has happened yet", STYLES["muted"])])
 
 

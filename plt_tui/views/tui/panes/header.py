@@ -17,6 +17,8 @@ from plt_tui.views.tui.session import RunSession
 from plt_tui.views.tui.words import PHASES, STYLES, Tone, Word, one_line, ranks_words
 
 MIN_BAR = 12
+DIMMED = "$foreground 40%"
+"""Viewers that can change nothing."""
 
 
 class Header(Block):
@@ -50,6 +52,7 @@ def _first_line(session: RunSession, width: int) -> Content:
     state, word = session.model.state, state_word(session)
     reason = "" if session.trouble and not state.is_over else one_line(state.reason)
     name = state.run.name if state.run is not None else session.name
+    name = f"{session.elsewhere.host}:{name}" if session.elsewhere is not None else name
     left = Content.assemble(
         (f"{word.glyph} {word.text}", f"bold {STYLES[word.tone]}"),
         (f"  {one_line(name)}", "bold"),
@@ -76,7 +79,13 @@ def _progress(state: RunState) -> Content:
 def _second_line(state: RunState, now: float, width: int) -> Content:
     facts = "  ·  ".join(_fitting(_facts(state, now), width - MIN_BAR - 2))
     bar_width = max(0, width - len(facts) - 2)
-    return spread(bar(_share(state), bar_width, _bar_tone(state)), Content.styled(facts, STYLES["muted"]), width)
+    return spread(bar(_share(state), bar_width, _bar_tone(state)), _dimmed(facts, _readonly_words(state)), width)
+
+
+def _dimmed(facts: str, words: str) -> Content:
+    """The facts, with `words` in them fainter than the others."""
+    content, start = Content.styled(facts, STYLES["muted"]), facts.find(words)
+    return content.stylize(DIMMED, start, start + len(words)) if words and start >= 0 else content
 
 
 def _bar_tone(state: RunState) -> Tone:
@@ -95,7 +104,7 @@ def _facts(state: RunState, now: float) -> list[str]:
     if run is None:
         return []
     until = state.end.time if state.end is not None and state.end.time else now
-    facts = [f"elapsed {format_duration(max(0.0, until - run.time))}"]
+    facts = [f"elapsed {format_duration(max(0.0, until - state.session_at))}"]
     if state.last_step is not None:
         facts.append(f"{format_count(state.last_step.tokens)} tokens")
     facts += [f"{one_line(run.device)}, {ranks_words(run.world_size)}", f"{format_count(run.params)} parameters"]
@@ -104,7 +113,18 @@ def _facts(state: RunState, now: float) -> list[str]:
     laggards = lagging(state.ranks.values(), now) if not state.is_over else []
     still = standstill(state, now)
     ends = [countdown_words(still)] if still is not None else []
-    return [*ends, *(f"rank {rank} {word}" for rank, word in laggards), *facts]
+    return [*ends, *(f"rank {rank} {word}" for rank, word in laggards), *_viewers(state), *facts]
+
+
+def _viewers(state: RunState) -> list[str]:
+    """How many look on, where that is not this view alone."""
+    count = len(state.viewers)
+    return [f"{count} viewers{_readonly_words(state)}"] if count > 1 and not state.is_over else []
+
+
+def _readonly_words(state: RunState) -> str:
+    count = sum(bool(viewer.get("readonly")) for viewer in state.viewers)
+    return f" ({count} read-only)" if count else ""
 
 
 def _fitting(facts: list[str], width: int) -> list[str]:

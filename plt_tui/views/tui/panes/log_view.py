@@ -7,20 +7,23 @@ is filtered away, the line at the top stays the one that it was, unless the view
 from __future__ import annotations
 
 import time
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from dataclasses import replace
 
-from rich.cells import cell_len
+from rich.cells import cell_len, set_cell_size
 from textual.content import Content
 from textual.geometry import Size
 from textual.message import Message
 from textual.scroll_view import ScrollView
+from textual.selection import Selection
 from textual.strip import Strip
 from textual.timer import Timer
 
 from plt_tui.views.log_filter import LogIndex, Wanted
 from plt_tui.views.log_ring import LogRing, Row
 from plt_tui.views.pattern import Pattern, TooSlow
+from plt_tui.views.tui.panes.text_view import marked
+from plt_tui.views.tui.person import shown_key
 from plt_tui.views.tui.words import STYLES, Tone, clock_words
 
 LEVELS: dict[str, tuple[str, Tone]] = {
@@ -34,6 +37,8 @@ HIT_STYLE = "bold underline $warning"
 CURRENT_STYLE = "bold reverse $warning"
 SOURCE_CELLS = 7
 _PREFIX_CELLS = 12 + SOURCE_CELLS
+MAX_COPIED_LINES = 10_000
+"""Of a longer selection the first lines are taken: more than any clipboard of a terminal."""
 
 SLICE_S = 0.008
 """How long a filter looks at lines before keys and drawing get their turn ..."""
@@ -52,6 +57,8 @@ class LogView(ScrollView, can_focus=True):
     def __init__(self) -> None:
         super().__init__()
         self._index = LogIndex(LogRing(), Wanted())
+        self.whole = ""
+        """The command line that tells all lines, also those that are not here."""
         self._following = True
         self._current = -1
         """Number of the hit that was gone to; -1: none."""
@@ -88,6 +95,8 @@ class LogView(ScrollView, can_focus=True):
             parts.append("✖ search given up: it takes too long on these lines")
         elif not self._index.is_done:
             parts.append("looking …")
+        if self._index.ring.older and (pattern is not None or not self._following):
+            parts.append(f"older lines: {self.whole}" if self.whole else "there were older lines")
         if not self._following:
             parts.append("end: newest")
         if self._index.ring.dropped:
@@ -156,6 +165,7 @@ class LogView(ScrollView, can_focus=True):
             was_pointed, self._pointed = self._pointed >= 0, -1
             if was_pointed and self._followed and not self._following:
                 self.scroll_end(animate=False, immediate=True, x_axis=False, force=True)
+                self._stay(at_end=True)  # where all lines are in sight, nothing has scrolled
         else:
             self._followed = self._followed if self._pointed >= 0 else self._following
             shown = self._index.shown
@@ -165,6 +175,11 @@ class LogView(ScrollView, can_focus=True):
             self._following = False
         self.refresh()
         self.post_message(self.Changed())
+
+    @property
+    def has_hit(self) -> bool:
+        """True when the search has found a line so far."""
+        return bool(self._index.hits)
 
     def older_hit(self) -> None:
         """Go to the next older hit; after the oldest comes the newest again."""
@@ -191,6 +206,10 @@ class LogView(ScrollView, can_focus=True):
         super().watch_scroll_y(old_value, new_value)
         if not self._is_settling:
             self._stay(at_end=self._following and new_value > old_value)
+
+    def watch_show_vertical_scrollbar(self) -> None:
+        """A scrollbar that appears has been told of no scrolling before."""
+        self.vertical_scrollbar.position = self.scroll_y
 
     def on_resize(self) -> None:
         """Another height has another last page."""
@@ -234,20 +253,35 @@ class LogView(ScrollView, can_focus=True):
         width, row, shown, ring = self.size.width, scroll_y + y, self._index.shown, self._index.ring
         number = shown[row] if row < len(shown) else -1
         if number >= ring.first:  # else it has left the ring since the last look
-            content = self._line(number, ring.lines[number - ring.first])
+            content = marked(self._line(number, ring.lines[number - ring.first]), self, number)
         elif not shown and y == 0:
             content = Content.styled(self._why_empty(), STYLES["muted"])
         else:
-            return Strip.blank(width, self.rich_style)
+            return Strip.blank(width, self.rich_style).apply_offsets(0, ring.stop)
         strip = Strip(content.render_segments(self.visual_style), content.cell_length)
-        return strip.crop_extend(scroll_x, scroll_x + width, self.rich_style)
+        strip = strip.crop_extend(scroll_x, scroll_x + width, self.rich_style)
+        # What is selected keeps its place by the number of the line, whatever comes, goes or is filtered away.
+        return strip.apply_offsets(_num_chars(content.plain, scroll_x), number) if number >= 0 else strip
+
+    def get_selection(self, selection: Selection) -> tuple[str, str] | None:
+        """What is selected, as it is drawn. Where it goes on above or below this pane, the lines in sight are."""
+        shown, ring, top = self._index.shown, self._index.ring, round(self.scroll_y)
+        first = bisect_left(shown, selection.start.y) if selection.start is not None else top
+        stop = bisect_right(shown, selection.end.y) if selection.end is not None else top + self.size.height
+        lines = []
+        for number in shown[first : min(stop, first + MAX_COPIED_LINES)]:
+            span = selection.get_span(number) if number >= ring.first else None
+            if span is not None:
+                text = self._line(number, ring.lines[number - ring.first]).plain
+                lines.append(text[span[0] : len(text) if span[1] == -1 else span[1]])
+        return "\n".join(lines), "\n"
 
     def _why_empty(self) -> str:
         if not self._index.ring.lines:
             return "no line yet"
-        return (
-            "looking …" if not self._index.is_done else "no line fits: R and L choose others, f shows those that do not match"
-        )
+        source, level, hits = (shown_key(self.app, name) for name in ("log_source", "log_level", "log_filter"))
+        fits_not = f"no line fits: {source} and {level} choose others, {hits} shows those that do not match"
+        return fits_not if self._index.is_done else "looking …"
 
     def _line(self, number: int, row: Row) -> Content:
         moment, source, level, text = row
@@ -281,3 +315,8 @@ def _spans(pattern: Pattern, text: str) -> list[tuple[int, int]]:
 
 def _cells(text: str) -> int:
     return len(text) if text.isascii() else cell_len(text)
+
+
+def _num_chars(text: str, cells: int) -> int:
+    """Characters in the first `cells` cells of `text`."""
+    return cells if text.isascii() else len(set_cell_size(text, cells))

@@ -20,7 +20,10 @@ from plt_tui.protocol.text import safe_line
 from plt_tui.views.log_filter import LEVELS, Wanted, next_of, sources_in_order
 from plt_tui.views.log_ring import LogRing
 from plt_tui.views.pattern import MAX_PATTERN_CHARS, Pattern
+from plt_tui.views.tui.field import Field
+from plt_tui.views.tui.panes.bars import Refused
 from plt_tui.views.tui.panes.log_view import LogView
+from plt_tui.views.tui.person import shown_key
 from plt_tui.views.tui.words import STYLES
 
 LEVEL_WORDS = {"all": "", "warnings": "warnings and worse", "errors": "errors only"}
@@ -50,7 +53,7 @@ class Logs(Vertical):
         """The lines, and the search field under them."""
         yield LogView()
         with Horizontal(id="log-search"):
-            yield Input(placeholder="regular expression; enter to go, esc to end", compact=True, max_length=MAX_PATTERN_CHARS)
+            yield Field(placeholder="regular expression; enter to go, esc to end", compact=True, max_length=MAX_PATTERN_CHARS)
             yield Static("", markup=False, id="log-verdict")
 
     @property
@@ -58,10 +61,14 @@ class Logs(Vertical):
         """The lines."""
         return self.query_one(LogView)
 
-    def show(self, ring: LogRing, moment_s: float | None = None) -> None:
-        """Draw what is new in `ring`, and go to the moment pointed at (Unix seconds) when it is another than before."""
+    def show(self, ring: LogRing, moment_s: float | None = None, *, whole: str = "") -> None:
+        """Draw what is new in `ring`, and go to the moment pointed at (Unix seconds) when it is another than before.
+
+        whole: the command line that tells all lines, also those that are not in `ring`.
+        """
         if len(ring.sources) != len(self._sources):
             self._sources = sources_in_order(ring.sources)
+        self.view.whole = whole
         self.view.show(ring)
         if moment_s != self._moment_s:
             self._moment_s = moment_s
@@ -73,15 +80,25 @@ class Logs(Vertical):
     def action_search(self) -> None:
         """Let the user type what to look for."""
         self.add_class("-searching")
-        self.query_one(Input).focus()
+        self.screen.set_focus(self.query_one(Input))
 
     def action_older_hit(self) -> None:
         """Go to the next older hit."""
-        self.view.older_hit()
+        if self._has_hit():
+            self.view.older_hit()
 
     def action_newer_hit(self) -> None:
         """Go to the next newer hit."""
-        self.view.newer_hit()
+        if self._has_hit():
+            self.view.newer_hit()
+
+    def _has_hit(self) -> bool:
+        """True when there is one to go to; else says why there is none."""
+        if self.view.wanted.pattern is None:
+            self.post_message(Refused(f"no search: {shown_key(self.app, 'search')} begins one"))
+        elif not self.view.has_hit:
+            self.post_message(Refused("no hit"))
+        return self.view.has_hit
 
     def action_next_source(self) -> None:
         """Show the lines of everybody, then of the hub, of rank 0, ... alone."""
@@ -121,7 +138,7 @@ class Logs(Vertical):
             self._close_field()
 
     def _close_field(self) -> None:
-        self.view.focus()
+        self.screen.set_focus(self.view)
         self.remove_class("-searching")
 
     def _search(self, text: str) -> None:

@@ -1,12 +1,14 @@
 """Gauges of the machine, one row per rank, where the time of their steps goes, and what comes of it when they stand still.
 
-Reads no sensor: values come as events, and what cannot be read says why. Invariant: a missing value is "n/a", never 0.
+Reads no sensor: values come as events, and what cannot be read says why. Invariant: a missing value is "n/a", never 0, and what
+is not so any more has the time at which it was.
 """
 
 from __future__ import annotations
 
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
@@ -15,11 +17,13 @@ from textual.content import Content
 from plt_tui.control.state import RunState
 from plt_tui.protocol.events import Gauges, RankStatus
 from plt_tui.views.formats import format_bytes
-from plt_tui.views.standstill import standstill, standstill_words
-from plt_tui.views.tui.meters import bar, columns
+from plt_tui.views.model import Reading, RunModel
+from plt_tui.views.standstill import heard_at, standstill, standstill_words
+from plt_tui.views.tui.chart.raster import Mode
+from plt_tui.views.tui.meters import bar, columns, course
 from plt_tui.views.tui.panes import shares
 from plt_tui.views.tui.panes.block import ScrollBlock
-from plt_tui.views.tui.words import STYLES, Tone, one_line
+from plt_tui.views.tui.words import STYLES, Tone, clock_words, one_line
 
 RANK_NUMBERS_WIDTH = 36
 """Cells of a rank's line without what it is doing."""
@@ -32,6 +36,30 @@ HELD_BACK = 0.05
 """Share of the time in which the kernel holds a container back that is worth a word."""
 SILENT_S = 10.0
 """A rank at work that has said nothing for longer is marked; ranks speak twice a second."""
+OLD_S = 5.0
+"""Gauges come once a second; those that were not followed by others for longer are no longer so."""
+LITTLE_BYTES = 1 << 30
+"""Free space that is a warning whatever a checkpoint needs."""
+TREND_S = 300.0
+"""What the courses beside the bars show."""
+MIN_TREND, MAX_TREND = 8, 24
+"""Cells of a course beside a bar, which is at least as long."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trend:
+    """The course of the machine, drawn where there is room for it."""
+
+    readings: Sequence[Reading] = ()
+    """Oldest first."""
+    mode: Mode = "block"
+    rows: int = 0
+    """Lines that there is room for in all."""
+
+
+_NO_TREND = Trend()
+_Course = Sequence[tuple[float, float | None]]
+"""Unix seconds and the share at each of them."""
 
 
 class Machine(ScrollBlock):
@@ -42,55 +70,113 @@ class Machine(ScrollBlock):
     Machine > Block { text-wrap: nowrap; text-overflow: ellipsis; }
     """
 
-    def __init__(self) -> None:
+    def __init__(self, mode: Mode) -> None:
         super().__init__("machine", id="machine")
+        self._mode = mode
 
-    def show(self, state: RunState, now: float) -> None:
-        """Draw the machine and the ranks at Unix time `now`."""
-        width = max(20, self.scrollable_content_region.width)
-        gauges, ranks = gauge_lines(state.gauges, width), rank_lines(state, now, width)
-        has_room = len(gauges) + 1 + len(ranks) <= self.scrollable_content_region.height
-        self.put([*gauges, *([Content("")] if ranks and has_room else []), *ranks])
+    def show(self, model: RunModel, now: float, *, is_silent: bool = False) -> None:
+        """Draw the machine and the ranks at Unix time `now`; `is_silent`: the hub says nothing, or is gone."""
+        state, region = model.state, self.scrollable_content_region
+        width, is_past = max(20, region.width), state.is_over or is_silent
+        ranks = rank_lines(state, heard_at(state) if is_past else now, width, is_past=is_past)
+        rows = region.height - 1 - len(ranks)
+        trend = Trend(readings=model.readings, mode=self._mode, rows=rows)
+        gauges = gauge_lines(state.gauges, width, is_short="disk" in state.alerts, trend=trend)
+        gap = [Content("")] if ranks and len(gauges) <= rows else []
+        if is_past:
+            lines = as_of(heard_at(state), [*gauges, *gap, *ranks]) if heard_at(state) else [_NOTHING_TOLD]
+        elif state.gauges is not None and min(now, model.last_time) - state.gauges.time > OLD_S:
+            lines = [*as_of(state.gauges.time, gauges), *gap, *ranks]
+        else:
+            lines = [*gauges, *gap, *ranks]
+        self.put(lines)
 
 
-def gauge_lines(gauges: Gauges | None, width: int) -> list[Content]:
-    """One line or more for cores, memory and each GPU."""
+_NOTHING_TOLD = Content.styled("nothing told: the record of a run keeps no gauges", STYLES["muted"])
+
+
+def as_of(unix_s: float, lines: Iterable[Content]) -> list[Content]:
+    """`lines` under the moment at which they were so, and fainter than what is so now."""
+    head = Content.styled(f"as of {clock_words(unix_s)}", f"bold {STYLES['muted']}")
+    return [head, *(Content.styled(line.plain, STYLES["muted"]) for line in lines)]
+
+
+def gauge_lines(gauges: Gauges | None, width: int, *, is_short: bool = False, trend: Trend = _NO_TREND) -> list[Content]:
+    """One line or more for cores, memory, disk and each GPU. is_short: the disk has no room for the next checkpoint."""
     if gauges is None:
         return [Content.styled("no word from the machine yet", STYLES["muted"])]
-    cpu = _core_lines(gauges.cores, width) if gauges.cpu_quota is None else [_quota_line(gauges, gauges.cpu_quota, width)]
-    lines = [*cpu, _memory_line(gauges, width)]
+    cpu = _cpu_lines(gauges, width, trend)
+    lines = [_memory_line(gauges, width, trend), _disk_line(gauges.disk_free_bytes, is_short=is_short)]
     if not gauges.gpus:
         reason = one_line(gauges.gpu_reason) or "none found"
         lines.append(Content.assemble(("gpu ", STYLES["muted"]), f"n/a: {reason}"))
-    return lines + [line for gpu in gauges.gpus for line in _gpu_lines(gpu, width)]
+    lines += [
+        line for place, gpu in enumerate(gauges.gpus) for line in _gpu_lines(gpu, _gpu_course(trend, place), width, trend)
+    ]
+    has_row = len(cpu) + len(lines) < trend.rows and len(gauges.cores) > 1 and gauges.cpu_quota is None
+    return [*cpu, *(_cores_together(width, trend) if has_row else []), *lines]
 
 
-def _core_lines(cores: list[float], width: int) -> list[Content]:
+def _cpu_course(trend: Trend) -> _Course:
+    return [(reading.time, reading.cpu) for reading in trend.readings]
+
+
+def _gpu_course(trend: Trend, place: int) -> _Course:
+    return [(reading.time, reading.gpus[place] if place < len(reading.gpus) else None) for reading in trend.readings]
+
+
+def _meter(share: float, room: int, past: _Course, mode: Mode, tone: Tone = "accent") -> Content:
+    """A bar of `room` cells; where there is room for both, a shorter one and behind it the course that led there."""
+    cells = min(MAX_TREND, (room - 1) // 2)
+    if cells < MIN_TREND or len(past) < 2:
+        return bar(share, room, tone)
+    return Content.assemble(bar(share, room - 1 - cells, tone), " ", course(past, TREND_S, cells, mode))
+
+
+def _cpu_lines(gauges: Gauges, width: int, trend: Trend) -> list[Content]:
+    if gauges.cpu_quota is not None:
+        return [_quota_line(gauges, gauges.cpu_quota, width, trend)]
+    return _core_lines(gauges.cores, width, trend)
+
+
+def _cores_together(width: int, trend: Trend) -> list[Content]:
+    """The course of all cores, which have no room for one of their own."""
+    past = _cpu_course(trend)
+    now = past[-1][1] if past else None
+    if len(past) < 2 or now is None:
+        return []
+    value = f" {now:4.0%}"
+    together = course(past, TREND_S, width - 8 - len(value), trend.mode)
+    return [_labelled("", Content.assemble(("all ", STYLES["muted"]), together, value))]
+
+
+def _core_lines(cores: list[float], width: int, trend: Trend) -> list[Content]:
     if len(cores) > MAX_CORE_BARS:
         chunks = iter(cores)
         rows = iter(lambda: list(islice(chunks, width - 5)), [])
-        return [_labelled("cpu" if i == 0 else "", columns([core / 100 for core in row])) for i, row in enumerate(rows)]
+        bars = [columns([core / 100 for core in row], mode=trend.mode) for row in rows]
+        return [_labelled("cpu" if i == 0 else "", line) for i, line in enumerate(bars)]
     per_line = 2 if width >= 38 and len(cores) > 1 else 1
     cell = (width - 4) // per_line
-    cells = [_core(number, use, cell) for number, use in enumerate(cores)]
+    past = _cpu_course(trend) if len(cores) == 1 else []
+    cells = [_core(number, use, cell, past, trend.mode) for number, use in enumerate(cores)]
     rows_ = [cells[i : i + per_line] for i in range(0, len(cells), per_line)]
     return [_labelled("cpu" if i == 0 else "", Content("").join(row)) for i, row in enumerate(rows_)]
 
 
-def _quota_line(gauges: Gauges, quota: float, width: int) -> Content:
+def _quota_line(gauges: Gauges, quota: float, width: int, trend: Trend) -> Content:
     """The control group's own use: that of the cores is, below a quota, mostly that of others."""
     held = gauges.cpu_throttled or 0.0
     is_held = held >= HELD_BACK
     value = f" {_or_na(gauges.cpu_used, '{:.1f}')} / {quota:.3g} cores" + (f", held back {held:.0%}" if is_held else "")
-    share = (gauges.cpu_used or 0.0) / quota
-    return _labelled(
-        "cpu", Content.assemble("   ", bar(share, max(1, width - 8 - len(value)), "warning" if is_held else "accent"), value)
-    )
+    share, room = (gauges.cpu_used or 0.0) / quota, max(1, width - 8 - len(value))
+    meter = _meter(share, room, _cpu_course(trend), trend.mode, "warning" if is_held else "accent")
+    return _labelled("cpu", Content.assemble("   ", meter, value))
 
 
-def _core(number: int, use: float, width: int) -> Content:
+def _core(number: int, use: float, width: int, past: _Course, mode: Mode) -> Content:
     label, value = f"{number:>2} ", f" {use:3.0f} %"
-    meter = bar(use / 100, max(1, width - len(label) - len(value) - 1))
+    meter = _meter(use / 100, max(1, width - len(label) - len(value) - 1), past, mode)
     return Content.assemble((label, STYLES["muted"]), meter, value, " ")
 
 
@@ -98,19 +184,30 @@ def _labelled(label: str, content: Content) -> Content:
     return Content.assemble((label.ljust(4), STYLES["muted"]), content)
 
 
-def _memory_line(gauges: Gauges, width: int) -> Content:
+def _memory_line(gauges: Gauges, width: int, trend: Trend) -> Content:
     share = gauges.memory_used_bytes / max(1, gauges.memory_total_bytes)
     value = f" {format_bytes(gauges.memory_used_bytes)} / {format_bytes(gauges.memory_total_bytes)}"
     tone: Tone = "bad" if share > 0.95 else "warning" if share > 0.85 else "accent"
-    return _labelled("mem", Content.assemble("   ", bar(share, max(1, width - 8 - len(value)), tone), value))
+    past: _Course = [(reading.time, reading.memory) for reading in trend.readings]
+    meter = _meter(share, max(1, width - 8 - len(value)), past, trend.mode, tone)
+    return _labelled("mem", Content.assemble("   ", meter, value))
 
 
-def _gpu_lines(gpu: Mapping[str, Any], width: int) -> list[Content]:
+def _disk_line(free_bytes: int | None, *, is_short: bool) -> Content:
+    """What checkpoints may still take of their disk; in mind only when it is little."""
+    if free_bytes is None:
+        return _labelled("disk", Content.styled("   n/a", STYLES["muted"]))
+    is_little = is_short or free_bytes < LITTLE_BYTES
+    mark, tone = (" ! ", STYLES["warning"]) if is_little else ("   ", STYLES["muted"])
+    return _labelled("disk", Content.styled(f"{mark}{format_bytes(free_bytes)} free", tone))
+
+
+def _gpu_lines(gpu: Mapping[str, Any], past: _Course, width: int, trend: Trend) -> list[Content]:
     """Utilisation, temperature and power on the first line, memory on the second, then why something is missing."""
     use, heat, power = gpu.get("utilisation"), gpu.get("temperature_c"), gpu.get("power_w")
     used, total = gpu.get("memory_used_bytes"), gpu.get("memory_total_bytes")
     tail = f"{_or_na(use, '{:3.0f} %')}  {_or_na(heat, '{:.0f} °C')}  {_or_na(power, '{:.0f} W')}"
-    first = _gauge(f"gpu{gpu.get('index', '?'):>3} ", use, 100, tail, width)
+    first = _gauge(f"gpu{gpu.get('index', '?'):>3} ", use, 100, tail, width, past, trend.mode)
     memory = "n/a" if used is None or total is None else f"{format_bytes(used)} / {format_bytes(total)}"
     lines = [first, _gauge("   mem ", used, total, memory, width)]
     slowed, reason = one_line(str(gpu.get("throttled") or "")), one_line(str(gpu.get("reason") or ""))
@@ -119,9 +216,11 @@ def _gpu_lines(gpu: Mapping[str, Any], width: int) -> list[Content]:
     return [*lines, Content.styled(f"       {reason}", STYLES["muted"])] if reason else lines
 
 
-def _gauge(label: str, value: float | None, full: float | None, tail: str, width: int) -> Content:
+def _gauge(
+    label: str, value: float | None, full: float | None, tail: str, width: int, past: _Course = (), mode: Mode = "block"
+) -> Content:
     room = max(1, width - len(label) - len(tail) - 2)
-    meter = Content(" " * room) if value is None or not full else bar(value / full, room)
+    meter = Content(" " * room) if value is None or not full else _meter(value / full, room, past, mode)
     return Content.assemble((label, STYLES["muted"]), meter, f" {tail}")
 
 
@@ -129,8 +228,11 @@ def _or_na(value: float | None, template: str) -> str:
     return "n/a" if value is None else template.format(value)
 
 
-def rank_lines(state: RunState, now: float, width: int) -> list[Content]:
-    """Who stands still, a heading, one line per rank, and where their steps go; a rank that lags is marked by a word."""
+def rank_lines(state: RunState, now: float, width: int, *, is_past: bool = False) -> list[Content]:
+    """Who stands still, a heading, one line per rank, and where their steps go; a rank that lags is marked by a word.
+
+    is_past: `now` is the moment of the last word, and nobody knows what came after it.
+    """
     if not state.ranks:
         return []
     doing_cells = max(MIN_DOING, min(MAX_DOING, width - RANK_NUMBERS_WIDTH))
@@ -138,7 +240,8 @@ def rank_lines(state: RunState, now: float, width: int) -> list[Content]:
     laggards = dict(lagging(state.ranks.values(), now)) if not state.is_over else {}
     ranks = [state.ranks[rank] for rank in sorted(state.ranks)]
     rows = [_rank_line(rank, laggards.get(rank.rank), now, doing_cells) for rank in ranks]
-    return [*_standstill_lines(state, now), *_with_shares([Content.styled(heading, STYLES["muted"]), *rows], ranks, width)]
+    still = [] if is_past else _standstill_lines(state, now)
+    return [*still, *_with_shares([Content.styled(heading, STYLES["muted"]), *rows], ranks, width)]
 
 
 def _with_shares(table: list[Content], ranks: Sequence[RankStatus], width: int) -> list[Content]:
@@ -168,7 +271,8 @@ def _standstill_lines(state: RunState, now: float) -> list[Content]:
 def _rank_line(rank: RankStatus, lag: str | None, now: float, doing_cells: int) -> Content:
     doing = (lag or one_line(rank.doing))[: doing_cells - 1]
     tone: Tone = "warning" if lag else "normal"
-    times = f"{rank.step:>6}{rank.step_ms:>6.0f}{rank.data_ms:>5.1f}"
+    data = f"{rank.data_ms:.1f}" if rank.data_ms < 99.95 else f"{rank.data_ms:.0f}"
+    times = f"{rank.step:>6} {rank.step_ms:>5.0f} {data:>4}"  # blanks of their own: long numbers never run together
     return Content.assemble(
         (f"{rank.rank:<5}", "bold"),
         (f"{doing:<{doing_cells}}", STYLES[tone]),

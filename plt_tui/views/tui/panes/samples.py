@@ -10,7 +10,9 @@ from textual.message import Message
 
 from plt_tui.protocol.events import Sample
 from plt_tui.views.sample_shelf import SampleShelf
+from plt_tui.views.tui.panes.bars import Refused
 from plt_tui.views.tui.panes.block import ScrollBlock
+from plt_tui.views.tui.person import shown_key
 from plt_tui.views.tui.words import STYLES, Tone, clock_words
 from plt_tui.views.word_diff import Kind, Piece, word_diff
 
@@ -45,10 +47,14 @@ class Samples(ScrollBlock):
         self._up_to: int | None = None
         """The step for which a sample was looked for, since nobody scrubbed: the model may have written nothing so early."""
         self._is_diff = False
+        self._can_sample = False
 
-    def show(self, shelf: SampleShelf, pointed: int | None = None) -> None:
-        """Draw what is on `shelf`, and turn to the step pointed at when it is another than before."""
-        self._shelf = shelf
+    def show(self, shelf: SampleShelf, pointed: int | None = None, *, can_sample: bool = False) -> None:
+        """Draw what is on `shelf`, and turn to the step pointed at when it is another than before.
+
+        can_sample: this view can ask for a sample now.
+        """
+        self._shelf, self._can_sample = shelf, can_sample
         if pointed != self._pointed:
             self._pointed = pointed
             self.show_at(pointed)
@@ -68,7 +74,10 @@ class Samples(ScrollBlock):
     def action_scrub(self, direction: int) -> None:
         """To the sample before (-1) or after (1) the one shown; before the list comes the newest, behind that the list."""
         shelf = self._shelf
-        if not shelf.samples or (self._shown is None and direction > 0):
+        is_at_end = self._shown == shelf.first if direction < 0 else self._shown is None and self._up_to is None
+        if is_at_end or not shelf.samples:
+            which = f"no {'older' if direction < 0 else 'newer'} sample" if shelf.samples else "no sample yet"
+            self.post_message(Refused(which))
             return
         number = (shelf.stop if self._shown is None else self._shown) + direction
         self._up_to = None
@@ -103,7 +112,11 @@ class Samples(ScrollBlock):
         elif self._up_to is not None:
             self.put([Content.styled(f"no sample up to step {self._up_to:,}", STYLES["muted"])])
         else:
-            self.put([_entry(sample) for sample in reversed(shelf.samples[-LISTED:])] or [_NONE])
+            self.put([_entry(sample) for sample in reversed(shelf.samples[-LISTED:])] or [self._none()])
+
+    def _none(self) -> Content:
+        hint = f": {shown_key(self.app, 'sample')} writes one now" if self._can_sample else ""
+        return Content.styled(f"no sample yet{hint}", STYLES["muted"])
 
     def _place_words(self) -> str:
         if self._shown is None:
@@ -123,9 +136,6 @@ class Samples(ScrollBlock):
         is_same = all(piece.kind == "same" for piece in pieces)
         notes.append(f"{'the same as' if is_same else 'against'} step {before.step:,}")
         return [_entry(sample, notes, pieces)]
-
-
-_NONE = Content.styled("no sample yet: g writes one now", STYLES["muted"])
 
 
 def _entry(sample: Sample, notes: list[str] = [], pieces: list[Piece] | None = None) -> Content:  # noqa: B006  (never changed)

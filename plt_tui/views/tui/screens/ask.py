@@ -13,6 +13,7 @@ from textual.content import Content
 from textual.widgets import Input, OptionList
 from textual.widgets.option_list import Option
 
+from plt_tui.views.tui.field import Field
 from plt_tui.views.tui.screens.dialog import Box, Dialog, plain
 from plt_tui.views.tui.words import STYLES
 
@@ -60,7 +61,7 @@ class PathDialog(Dialog[str]):
         """What it is for, and the field."""
         with Box(self._title, "enter write · esc back"):
             yield plain(self._words)
-            yield Input(self._path, placeholder="path of a file", max_length=1000)
+            yield Field(self._path, placeholder="path of a file", max_length=1000)
 
     @on(Input.Submitted)
     def _submitted(self, event: Input.Submitted) -> None:

@@ -13,16 +13,15 @@ from textual.binding import Binding, BindingType
 from textual.content import Content
 from textual.widgets import Static
 
-from plt_tui.control.state import RunState
 from plt_tui.errors import PltTuiError
-from plt_tui.protocol.events import Spike
 from plt_tui.protocol.text import safe_line
 from plt_tui.views.files import GaveUp, RunFiles, StepTexts, TrainedText
 from plt_tui.views.formats import format_value
 from plt_tui.views.model import RunModel
 from plt_tui.views.rewind import counted
+from plt_tui.views.tui.marks import branch_of, pointed_branch
 from plt_tui.views.tui.panes.text_view import Passage, TextView
-from plt_tui.views.tui.screens.dialog import Box, Dialog, plain
+from plt_tui.views.tui.screens.dialog import Box, Dialog, copy_read, plain
 from plt_tui.views.tui.words import ranks_words
 
 MAX_SHOWN_CHARS = 400_000
@@ -40,6 +39,7 @@ class BatchDialog(Dialog[None]):
         Binding("q,b", "give_up", "close", show=False),
         Binding("left", "go(-1)", "step before", show=False, priority=True),
         Binding("right", "go(1)", "step after", show=False, priority=True),
+        Binding("Y", "copy", "copy", show=False),
     ]
     DEFAULT_CSS = """
     BatchDialog > Box { width: 120; height: 90%; padding: 0 2; }
@@ -59,7 +59,7 @@ class BatchDialog(Dialog[None]):
 
     def compose(self) -> ComposeResult:
         """The step, what is said of it, its texts."""
-        with Box("texts of a step", "↑ ↓ scroll · ← → other steps · esc close"):
+        with Box("texts of a step", "↑ ↓ scroll · ← → other steps · Y copy · esc close"):
             yield plain("", id="about", classes="")
             yield plain("", id="verdict")
             yield TextView()
@@ -78,6 +78,10 @@ class BatchDialog(Dialog[None]):
         """Look at the step before or after."""
         self._step = max(1, self._step + direction)
         self._read()
+
+    def action_copy(self) -> None:
+        """Copy what is selected, else all texts."""
+        copy_read(self, self.query_one(TextView))
 
     def _read(self) -> None:
         self.query_one("#about", Static).update(Content(about(self._model, self._step, self._branch)))
@@ -122,26 +126,19 @@ class BatchDialog(Dialog[None]):
         verdict.set_class(is_bad, "bad")
 
 
-def wanted_step(state: RunState, pointed: int | None) -> tuple[int, int]:
+def wanted_step(model: RunModel, pointed: int | None) -> tuple[int, int]:
     """Step and branch to begin with: the step pointed at, else the newest spike's, else the newest; step 0: there is none."""
     if pointed is not None:
-        return max(1, pointed), 0
-    if state.spikes:
-        return state.spikes[-1].step, branch_of(state, state.spikes[-1])
-    return state.step, 0
-
-
-def branch_of(state: RunState, spike: Spike) -> int:
-    """The first branch that holds the step as it was when it spiked; 0 for the line that the run is on."""
-    for branch in state.branches:
-        if branch.first <= spike.step <= branch.last and spike.time <= branch.time:
-            return branch.number
-    return 0
+        return max(1, pointed), pointed_branch(model, pointed)
+    spikes = model.state.spikes
+    if spikes:
+        return spikes[-1].step, branch_of(model.state, spikes[-1])
+    return model.state.step, 0
 
 
 def about(model: RunModel, step: int, branch: int, /) -> str:
     """The step and what was measured in it: "step 523 on branch 1 · loss 8.210 · gradient norm 12.10 · rate 0.00131"."""
-    table = model.branches.get(branch) if branch else model.steps
+    table = model.line(branch)
     parts = [f"step {step:,} on branch {branch}" if branch else f"step {step:,}"]
     row = table.row_of(step) if table is not None else None
     if table is not None and row is not None:

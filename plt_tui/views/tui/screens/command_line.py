@@ -7,12 +7,12 @@ and `commands_text`'s. Invariant: what is wrong with a line is said before Enter
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from textual import on
 from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
 from textual.content import Content
-from textual.events import Key
 from textual.message import Message
 from textual.widgets import Input, Static
 
@@ -21,9 +21,10 @@ from plt_tui.protocol.text import safe_line
 from plt_tui.views.commands_text import Asked, parse, told_before
 from plt_tui.views.completion import MAX_CHARS, Around, Completion, completion, extended, hint, judge, recalled
 from plt_tui.views.rewind import places
+from plt_tui.views.tui.field import Field
 from plt_tui.views.tui.panes.block import Block
 from plt_tui.views.tui.screens.dialog import FOLLOW_S, Dialog
-from plt_tui.views.tui.screens.knobs import shown_value
+from plt_tui.views.tui.screens.knobs import NO_VALUES, typed_as
 from plt_tui.views.tui.session import RunSession
 from plt_tui.views.tui.words import STYLES, Tone
 
@@ -47,30 +48,6 @@ class ThemeChosen(Message):
     def __init__(self, name: str) -> None:
         super().__init__()
         self.name = name
-
-
-class LineField(Input):
-    """The line itself; `wish` is given the keys that change all of it.
-
-    Every key acts in the order in which it was typed. As bindings, which go another way than letters, backspace and tab would
-    be overtaken by the letters behind them where many keys come at once, as over a slow connection.
-    """
-
-    def __init__(self, wish: Callable[[str], None]) -> None:
-        super().__init__(compact=True, select_on_focus=False, max_length=MAX_CHARS)
-        self._wish = wish
-
-    async def _on_key(self, event: Key) -> None:
-        """Called before the method of Input, not in its place."""
-        own = self.screen.active_bindings.get(event.key)
-        if event.key in _WISHES:
-            self._wish(event.key)
-        elif own is not None and own.node is self:
-            await self.run_action(own.binding.action)
-        else:
-            return
-        event.stop()
-        event.prevent_default()
 
 
 class CommandLine(Dialog[Asked]):
@@ -106,7 +83,8 @@ class CommandLine(Dialog[Asked]):
             yield Block(id="hint")
             with Horizontal():
                 yield Static(":", markup=False)
-                yield LineField(self._take)
+                wishes = {key: partial(self._take, key) for key in _WISHES}
+                yield Field(compact=True, select_on_focus=False, max_length=MAX_CHARS, wishes=wishes)
             yield Block(id="verdict")
 
     def on_mount(self) -> None:
@@ -140,10 +118,6 @@ class CommandLine(Dialog[Asked]):
     def _offer(self) -> None:
         self._offered = completion(self._typed, self._around)
         self._tell()
-
-    def begin(self) -> None:
-        """Let the next key go into the line; else those that come before the first frame would go nowhere."""
-        self.set_focus(self._field)
 
     def _take(self, key: str) -> None:
         if key in ("tab", "shift+tab"):
@@ -213,12 +187,12 @@ class CommandLine(Dialog[Asked]):
             self.app.bell()
 
 
-def around(session: RunSession, themes: Sequence[str]) -> Around:
+def around(session: RunSession, themes: Sequence[str], resume_key: str) -> Around:
     """What the lines about a run are judged against."""
 
     def value(name: str) -> str:
-        shown = shown_value(name, session.model.state, session.config)
-        return "" if shown in ("–", "by size") else shown
+        text = typed_as(name, session.model.state, session.config)
+        return "" if text in NO_VALUES else text
 
     def steps() -> list[int]:
         keep = session.config.checkpoint.keep if session.config is not None else 1
@@ -226,7 +200,7 @@ def around(session: RunSession, themes: Sequence[str]) -> Around:
 
     return Around(
         value=value,
-        refusal=lambda verb: session.refusal(needs_ranks=verb not in WITHOUT_RANKS),
+        refusal=lambda verb: session.refusal(needs_ranks=verb not in WITHOUT_RANKS, resume_key=resume_key),
         effect=lambda asked: told_before(asked, session.config, session.model.state),
         steps=steps,
         edits=lambda: [edit.id for edit in live_edits(session.model.state.edits, session.model.state.step + 1)],

@@ -16,9 +16,11 @@ from textual.screen import Screen
 
 from plt_tui.config.schema import UiSection
 from plt_tui.protocol.text import safe_line
-from plt_tui.views.compare import Line, lines_of
+from plt_tui.views.compare import Line, flat, lines_of
+from plt_tui.views.tui.driver import pace_at
 from plt_tui.views.tui.keys import bindings
 from plt_tui.views.tui.meters import spread
+from plt_tui.views.tui.pace import TICK_S, Pace
 from plt_tui.views.tui.panes.bars import Answer, KeyBar
 from plt_tui.views.tui.panes.block import Block
 from plt_tui.views.tui.panes.comparison import CompareChart, CompareTable, looks
@@ -30,7 +32,6 @@ from plt_tui.views.tui.screens.leave import LeaveChoice
 from plt_tui.views.tui.session import RunSession
 from plt_tui.views.tui.words import STYLES, Tone, Word
 
-TICK_S = 1.0
 WIDE_WIDTH = 150
 """From here on chart and table stand side by side."""
 
@@ -47,7 +48,8 @@ class CompareScreen(Screen[None]):
     CompareScreen CompareChart { width: 1fr; height: 55%; }
     CompareScreen CompareTable { width: 1fr; height: 1fr; }
     CompareScreen .pane {
-        border: round $foreground 25%; border-title-color: $text-muted; padding: 0 1; background: $background;
+        border: round $foreground 25%; border-title-color: $text-muted; border-subtitle-color: $text-muted;
+        padding: 0 1; background: $background;
         scrollbar-size-vertical: 1; scrollbar-background: $background; scrollbar-color: $foreground 25%;
     }
     CompareScreen .pane:focus { border: round $accent; border-title-color: $accent; border-title-style: bold; }
@@ -62,8 +64,12 @@ class CompareScreen(Screen[None]):
             RunSession(run.connect, name=run.name, config=run.config, readonly=True, actor=actor, files=run.files)
             for run in runs
         ]
+        self._configs = [flat(run.config) for run in runs]
         self._ui = ui
         self._leave = leave
+        self._pace = Pace()
+        self._ticks_left = 0
+        self._drawn_links: tuple[object, ...] = ()
         self._drawn: tuple[object, ...] = ()
 
     def compose(self) -> ComposeResult:
@@ -89,6 +95,7 @@ class CompareScreen(Screen[None]):
         """Draw first, connect then."""
         self.chart.focus()
         self._say("·", f"{shown_key(self.app, 'help', COMPARE_KEYS)} shows all keys", "muted")
+        self._pace = pace_at(self.app._driver, low_bandwidth=self._ui.low_bandwidth)
         self.set_interval(TICK_S, self.tick)
         self.call_after_refresh(self._begin)
 
@@ -98,6 +105,16 @@ class CompareScreen(Screen[None]):
             self.run_worker(session.follow(), name=f"follow {session.name}")
 
     def tick(self) -> None:
+        """Redraw what changed, when it is time for a steady frame, or at once when there is news of a connection."""
+        self._ticks_left -= 1
+        links = tuple((session.link, session.trouble, session.model.is_live) for session in self.sessions)
+        is_news = links != self._drawn_links and not self._pace.is_frugal
+        self._drawn_links = links
+        if self._ticks_left <= 0 or is_news:
+            self._ticks_left = self._pace.next_ticks()
+            self.draw()
+
+    def draw(self) -> None:
         """Redraw what changed."""
         content = tuple(
             (session.link, session.trouble, session.model.is_live, *session.model.revisions.values())
@@ -115,7 +132,8 @@ class CompareScreen(Screen[None]):
 
     def lines(self) -> list[Line]:
         """What is compared."""
-        return lines_of([(session.name, session.config, session.model) for session in self.sessions])
+        pairs = zip(self.sessions, self._configs, strict=True)
+        return lines_of([(session.name, config, session.model) for session, config in pairs])
 
     def _draw_head(self) -> None:
         head = self.query_one("#compare-head", Block)
@@ -139,7 +157,7 @@ class CompareScreen(Screen[None]):
     def _resized(self) -> None:
         self.set_class(self.app.size.width >= WIDE_WIDTH, "-wide")
         self._drawn = ()
-        self.call_after_refresh(self.tick)
+        self.call_after_refresh(self.draw)
 
     # --- keys --------------------------------------------------------------------------------------------------------------
 
@@ -167,13 +185,13 @@ class CompareScreen(Screen[None]):
         else:
             self._maximise(self.focused is not self.table)
         self._drawn = ()
-        self.call_after_refresh(self.tick)
+        self.call_after_refresh(self.draw)
 
     def _maximise(self, is_chart: bool) -> None:
         self.add_class("-maximised")
         self.chart.display, self.table.display = is_chart, not is_chart
         self._drawn = ()
-        self.call_after_refresh(self.tick)
+        self.call_after_refresh(self.draw)
 
     def action_toggle_evals(self) -> None:
         """Show or hide the evaluations."""

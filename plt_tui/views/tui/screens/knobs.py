@@ -6,10 +6,11 @@ What a value would do is told while it is typed, and follows the run, because th
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 from textual import on
 from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
 from textual.content import Content
 from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
@@ -23,22 +24,29 @@ from plt_tui.protocol.text import safe_line
 from plt_tui.views.formats import format_value
 from plt_tui.views.origin import origin_words
 from plt_tui.views.preview import batch_words, change_words, left_words, preview, set_edit, value_words
+from plt_tui.views.tui.field import Field
 from plt_tui.views.tui.screens.dialog import FOLLOW_S, Box, Dialog, plain
 from plt_tui.views.tui.words import STYLES, knob_words
 
 NAMES = tuple(KNOBS)
-RATE_WANTED = {"name": "lr"}
-"""Result that asks for the learning-rate dialog."""
+WANTED = {name: {"name": name} for name in ("lr", "prompt")}
+"""Results that ask for the dialogs which these knobs have of their own."""
 _UNKNOWN, _BY_SIZE = "–", value_words(())
-_NO_VALUES = (_UNKNOWN, _BY_SIZE)
+NO_VALUES = (_UNKNOWN, _BY_SIZE)
 """What stands in the sheet where there is nothing to edit."""
 _NAME_CELLS = 22
 _VALUE_CELLS = 13
 
 
 class KnobsDialog(Dialog[dict[str, Any]]):
-    """Returns the arguments of a `set` command, the value as typed (already found valid), or RATE_WANTED."""
+    """Returns the arguments of a `set` command, the value as typed (already found valid), or one of WANTED."""
 
+    BINDINGS: ClassVar[list[BindingType]] = [
+        # With priority, as long as they are for the sheet: what is typed right behind Enter goes into the field.
+        Binding("up", "move(-1)", "knob above", show=False, priority=True),
+        Binding("down", "move(1)", "knob below", show=False, priority=True),
+        Binding("enter", "change", "change", show=False, priority=True),
+    ]
     DEFAULT_CSS = """
     KnobsDialog > Box { width: 96; padding: 0 2; }
     KnobsDialog OptionList { text-wrap: nowrap; text-overflow: ellipsis; }
@@ -60,7 +68,7 @@ class KnobsDialog(Dialog[dict[str, Any]]):
         with Box("hyperparameters", "enter change · esc back"):
             yield OptionList(*(Option(self._prompt(name)) for name in NAMES), markup=False)
             yield plain("", id="verdict")
-            yield Input()
+            yield Field()
 
     def on_mount(self) -> None:
         """Look at the run now and then."""
@@ -99,18 +107,34 @@ class KnobsDialog(Dialog[dict[str, Any]]):
         if not self.has_class("-editing"):
             self._say(KNOBS[NAMES[event.option_index]].help)
 
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """While a value is edited, keys are the field's."""
+        return action not in ("move", "change") or not self.has_class("-editing")
+
+    def action_move(self, direction: int) -> None:
+        """Go to the knob below (1) or above (-1)."""
+        sheet = self.query_one(OptionList)
+        sheet.action_cursor_down() if direction > 0 else sheet.action_cursor_up()
+
+    def action_change(self) -> None:
+        """Edit the chosen knob."""
+        self._edit(self.query_one(OptionList).highlighted or 0)
+
     @on(OptionList.OptionSelected)
-    def _chosen(self, event: OptionList.OptionSelected) -> None:
-        self._knob = NAMES[event.option_index]
-        if self._knob == "lr":
-            self.dismiss(RATE_WANTED)
+    def _clicked(self, event: OptionList.OptionSelected) -> None:
+        self._edit(event.option_index)
+
+    def _edit(self, place: int) -> None:
+        self._knob = NAMES[place]
+        if self._knob in WANTED:
+            self.dismiss(WANTED[self._knob])
             return
         self.add_class("-editing")
         field = self.query_one(Input)
         field.border_title = Content(_field_title(self._knob))
         value = self._values[self._knob]
-        field.value = "" if value in _NO_VALUES else value
-        field.focus()
+        field.value = "" if value in NO_VALUES else value
+        self.set_focus(field)
         self.query_one(OptionList).scroll_to_highlight()
 
     @on(Input.Changed)
@@ -167,10 +191,15 @@ def _field_title(name: str) -> str:
 
 
 def shown_value(name: str, state: RunState, config: RunConfig | None) -> str:
-    """The value in force for the next step, as one would type it; a dash while unknown."""
+    """The value in force for the next step on one line; a dash while unknown."""
+    return safe_line(typed_as(name, state, config))
+
+
+def typed_as(name: str, state: RunState, config: RunConfig | None) -> str:
+    """The value in force for the next step as one would type it, if every character can be typed; a dash while unknown."""
     if name == "lr":
         return format_value(state.last_step.lr) if state.last_step is not None else _UNKNOWN
     if config is None:
         return _UNKNOWN
     value = value_at(config, state.edits, name, state.step + 1)
-    return value_words(value) if isinstance(value, tuple) else safe_line(str(value))
+    return value_words(value) if isinstance(value, tuple) else str(value)

@@ -7,6 +7,7 @@ the run goes on. Sends nothing.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -29,6 +30,7 @@ from plt_tui.views.preview import left_now
 from plt_tui.views.tui.chart.line_chart import Curve, LineChart
 from plt_tui.views.tui.chart.raster import Mode
 from plt_tui.views.tui.chart.series import Series
+from plt_tui.views.tui.field import Field
 from plt_tui.views.tui.panes.block import Block
 from plt_tui.views.tui.screens.dialog import FOLLOW_S, Box, Dialog, plain
 from plt_tui.views.tui.words import STYLES
@@ -40,9 +42,9 @@ class LearningRateDialog(Dialog[dict[str, Any]]):
     """Returns the arguments of a `set` command."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("up", "fill('x2')", "double", show=False, priority=True),
-        Binding("down", "fill('x0.5')", "halve", show=False, priority=True),
-        Binding("tab", "next_mode", "mode", show=False, priority=True),
+        Binding("up", "fill('x2')", "double", show=False),
+        Binding("down", "fill('x0.5')", "halve", show=False),
+        Binding("tab", "next_mode", "mode", show=False),
     ]
     DEFAULT_CSS = """
     LearningRateDialog > Box { width: 84; padding: 0 2; }
@@ -63,13 +65,18 @@ class LearningRateDialog(Dialog[dict[str, Any]]):
         """Field, mode, verdict, preview."""
         with Box("learning rate", "enter apply · ↑ ×2 · ↓ ×0.5 · tab mode · esc cancel"):
             yield plain("", id="now")
-            yield Input(placeholder="3e-4 or x0.5", max_length=32)
+            yield Field(placeholder="3e-4 or x0.5", max_length=32, wishes=self._wishes())
             yield Block(id="modes")
             yield plain("", id="verdict")
             if self._config is None:
                 yield plain("no preview: the run's configuration is not known here")
             else:
                 yield LineChart("rest of the schedule", y_format=format_value, mode=self._chart_mode)
+
+    def _wishes(self) -> dict[str, Callable[[], None]]:
+        """Keys of the dialog that act in their turn with what is typed; its bindings are for when the chart has the focus."""
+        fills = {key: partial(self.action_fill, text) for key, text in (("up", "x2"), ("down", "x0.5"))}
+        return {**fills, "tab": self.action_next_mode, "enter": self._submit}
 
     def on_mount(self) -> None:
         """Draw the schedule as it stands, and again now and then."""
@@ -92,7 +99,8 @@ class LearningRateDialog(Dialog[dict[str, Any]]):
 
     def action_fill(self, text: str) -> None:
         """Put `text` into the field."""
-        self.query_one(Input).value = text
+        field = self.query_one(Input)
+        field.value, field.cursor_position = text, len(text)
 
     def action_next_mode(self) -> None:
         """Choose the next mode."""
@@ -107,8 +115,7 @@ class LearningRateDialog(Dialog[dict[str, Any]]):
     def _changed(self) -> None:
         self._judge()
 
-    @on(Input.Submitted)
-    def _submitted(self) -> None:
+    def _submit(self) -> None:
         edit = self._judge()
         if edit is not None:
             self.dismiss({"name": "lr", "value": edit.value, "mode": edit.mode})

@@ -25,12 +25,13 @@ from plt_tui.protocol.text import safe_line
 from plt_tui.views.draft import FIRST_PAGE, Checked, NewRunPort, command_line, matching, pages
 from plt_tui.views.rewind import counted
 from plt_tui.views.tui.draft_words import about_field, about_page, command_words, section_prompt, verdict
+from plt_tui.views.tui.field import Field, taken_in
 from plt_tui.views.tui.form import FieldRow, Page, row_id
 from plt_tui.views.tui.layout import WIDE_HEIGHT
 from plt_tui.views.tui.new_run_keys import BY_NEW_ID, NEW_RUN_KEYS, form_bindings
 from plt_tui.views.tui.panes.bars import KeyBar
 from plt_tui.views.tui.panes.block import Block
-from plt_tui.views.tui.person import keys_in_force
+from plt_tui.views.tui.person import keys_in_force, shown_key
 from plt_tui.views.tui.screens.ask import AskDialog, PathDialog
 from plt_tui.views.tui.screens.help import HelpScreen
 from plt_tui.views.tui.words import Word, one_line
@@ -78,7 +79,7 @@ class NewRunScreen(Screen[str]):
         """The sections, the page, and what there is to say."""
         with Horizontal(id="form"):
             with Vertical(id="left"):
-                yield Input(id="search", placeholder="/ search", compact=True)
+                yield Field(id="search", placeholder=f"{shown_key(self.app, 'new_search', NEW_RUN_KEYS)} search", compact=True)
                 yield OptionList(*map(Option, self._prompted), id="sections", markup=False)
             yield Page(id="page")
         yield Block(id="about")
@@ -204,9 +205,7 @@ class NewRunScreen(Screen[str]):
 
     async def action_perform(self, key_id: str) -> None:
         """Run the action of a key, pressed or clicked, once the focused field has taken in what was typed before it."""
-        taken_in = asyncio.Event()
-        if self.focused is not None and self.focused.call_later(taken_in.set):
-            await taken_in.wait()
+        await taken_in(self.focused)
         self._take_in()
         await self.run_action(BY_NEW_ID[key_id].action)
 
@@ -314,7 +313,7 @@ class NewRunScreen(Screen[str]):
     async def _start(self, draft: Mapping[str, str]) -> None:
         try:
             name = await asyncio.to_thread(self._port.launch, draft)
-        except (PltTuiError, OSError) as error:
+        except (PltTuiError, OSError, ValueError) as error:  # ValueError: what no path can hold
             self._doing = ""
             self._say(Word("✖", f"not started: {_told(error)}", "bad"))
         else:
@@ -337,7 +336,7 @@ class NewRunScreen(Screen[str]):
         except FileExistsError:
             question = safe_line(f"There is a file {path} already.")
             self.app.push_screen(AskDialog("save", question, _REPLACE_ANSWERS), lambda answer: self._replace(path, answer))
-        except (PltTuiError, OSError) as error:
+        except (PltTuiError, OSError, ValueError) as error:  # ValueError: what no path can hold
             self._say(Word("✖", f"not saved: {_told(error)}", "bad"))
         else:
             self._kept = draft

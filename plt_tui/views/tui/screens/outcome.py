@@ -5,6 +5,7 @@ Follows the run while it is open. Sends nothing.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import ClassVar
 
 from textual.app import ComposeResult
@@ -56,20 +57,22 @@ class OutcomeDialog(Dialog[None]):
         """Show the run as it is now."""
         session, block = self._session, self.query_one(Block)
         self.query_one(Box).border_title = Content("outcome" if session.model.state.is_over else "so far")
-        block.put(page(outcome(session.model, session.name, state_word(session)), block.content_size.width))
+        told = outcome(session.model, session.name, state_word(session))
+        block.put(page(told, block.content_size.width, session.typed))
 
 
-def page(told: Outcome, width: int) -> list[Content]:
-    """The outcome as lines of `width` cells."""
+def page(told: Outcome, width: int, typed: Callable[[str], str] = str) -> list[Content]:
+    """The outcome as lines of `width` cells. `typed`: makes of a command line what one types at this terminal."""
     head = Content.styled(f"{told.word.glyph} {told.word.text}", f"bold {STYLES[told.word.tone]}")
     lines = [head, *([Content.styled(told.why, STYLES["normal"])] if told.why else [])]
     for part in told.parts:
-        lines += [Content(""), Content.styled(part.title, "bold $accent"), *(_line(row, width) for row in part.rows)]
+        lines += [Content(""), Content.styled(part.title, "bold $accent"), *(_line(row, width, typed) for row in part.rows)]
     return lines
 
 
-def _line(row: Row, width: int) -> Content:
-    label, body = f"  {row.label}", Content.styled(row.text, "bold" if row.is_command else STYLES[row.tone])
+def _line(row: Row, width: int, typed: Callable[[str], str]) -> Content:
+    label, text = f"  {row.label}", typed(row.text) if row.is_command else row.text
+    body = Content.styled(text, "bold" if row.is_command else STYLES[row.tone])
     if len(label) < LABEL_CELLS:
         return hanging(Content.styled(label.ljust(LABEL_CELLS), STYLES["muted"]), body, width)
     return Content.styled(f"{label}\n", STYLES["muted"]) + hanging(Content(" " * LABEL_CELLS), body, width)

@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from functools import partial
 
 from textual.command import DiscoveryHit, Hit, Hits, Provider
 
 from plt_tui.views.tui.keys import Key
 from plt_tui.views.tui.person import keys_in_force
-from plt_tui.views.tui.screens.compare import CompareScreen
-from plt_tui.views.tui.screens.new_run import NewRunScreen
-from plt_tui.views.tui.screens.run import RunScreen
-from plt_tui.views.tui.screens.runs import RunsScreen
 
 
 class RunCommands(Provider):
     """Entries of the key table of the screen that is seen."""
 
     def _allowed(self) -> Iterator[Key]:
-        if isinstance(self.screen, RunScreen | RunsScreen | CompareScreen | NewRunScreen):
-            refused = self.screen.refused_keys() if isinstance(self.screen, RunScreen | RunsScreen) else ()
-            keys = keys_in_force(self.app, self.screen.keys)
-            yield from (key for key in keys if key.id not in ("palette", *refused))
+        table = getattr(self.screen, "keys", None)
+        if table is not None:
+            refused: Collection[str] = getattr(self.screen, "refused_keys", tuple)()
+            yield from (key for key in keys_in_force(self.app, table) if key.id not in ("palette", *refused))
 
     async def discover(self) -> Hits:
         """Everything, before anything is typed."""

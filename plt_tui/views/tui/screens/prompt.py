@@ -16,6 +16,7 @@ from textual.widgets import Input, Static
 from plt_tui.config.knobs import check_edit
 from plt_tui.errors import UsageError
 from plt_tui.protocol.text import safe_line
+from plt_tui.views.tui.field import Field
 from plt_tui.views.tui.screens.dialog import Box, Dialog, plain
 
 HINT = "It is in force from the next step on, and a sample of it is written at once. \\n is a new line, \\t a tab."
@@ -37,7 +38,7 @@ class PromptDialog(Dialog[str]):
         """The hint, the field with the prompt in force, and what is wrong with what stands there."""
         with Box("prompt of the samples", "enter set it and sample · esc cancel"):
             yield plain(HINT)
-            yield Input(as_typed(self._prompt), select_on_focus=False)
+            yield Field(as_typed(self._prompt), select_on_focus=False)
             yield plain("", id="verdict", classes="bad")
 
     @on(Input.Changed)

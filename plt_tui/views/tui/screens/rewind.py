@@ -6,6 +6,7 @@ Follows the run while it is open, because the run goes on. Sends nothing.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, ClassVar
 
 from textual import on
@@ -24,6 +25,7 @@ from plt_tui.protocol.events import Recent
 from plt_tui.protocol.text import safe_line
 from plt_tui.views.formats import format_bytes, format_duration
 from plt_tui.views.rewind import Place, Return, counted, places, plan_return
+from plt_tui.views.tui.field import Field, taken_in
 from plt_tui.views.tui.screens.dialog import FOLLOW_S, Box, Dialog, plain
 from plt_tui.views.tui.words import STYLES
 
@@ -34,11 +36,9 @@ class RewindDialog(Dialog[dict[str, Any]]):
     """Returns the arguments of a `rewind` command."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("up", "choose(-1)", "later", show=False, priority=True),
-        Binding("down", "choose(1)", "earlier", show=False, priority=True),
         # With priority: a key typed right after goes to the next field, however busy the machine is.
-        Binding("tab", "app.focus_next", "next field", show=False, priority=True),
-        Binding("shift+tab", "app.focus_previous", "previous field", show=False, priority=True),
+        Binding("tab", "field(1)", "next field", show=False, priority=True),
+        Binding("shift+tab", "field(-1)", "previous field", show=False, priority=True),
     ]
     DEFAULT_CSS = """
     RewindDialog > Box { width: 84; }
@@ -68,9 +68,15 @@ class RewindDialog(Dialog[dict[str, Any]]):
             choices.can_focus = False
             yield choices
             with Horizontal(id="fields"):
-                yield _field("step", "to step", "")
-                yield _field("skip", "batches to leave out", self._skip_hint())
+                yield self._field("step", "to step", "")
+                yield self._field("skip", "batches to leave out", self._skip_hint())
             yield plain("", id="verdict")
+
+    def _field(self, name: str, title: str, placeholder: str) -> Field:
+        choices = {key: partial(self._choose, direction) for key, direction in (("up", -1), ("down", 1))}
+        field = Field(id=name, placeholder=placeholder, max_length=13, wishes={**choices, "enter": self._submit})
+        field.border_title = Content(title)
+        return field
 
     def _skip_hint(self) -> str:
         return f"0 (the guard: {self._config.guard.leave_out})" if self._config is not None else "0"
@@ -98,7 +104,13 @@ class RewindDialog(Dialog[dict[str, Any]]):
         choices.scroll_to(*scrolled, animate=False)
         self._judge()
 
-    def action_choose(self, direction: int) -> None:
+    async def action_field(self, direction: int) -> None:
+        """Go to the next field or the one before, once this one has what was typed before: Enter there is for both."""
+        await taken_in(self.focused)
+        if self.is_active:
+            self.focus_next() if direction > 0 else self.focus_previous()
+
+    def _choose(self, direction: int) -> None:
         """Fill in the next or previous state of the list."""
         here = self.query_one(OptionList).highlighted
         place = 0 if here is None else min(max(here + direction, 0), len(self._kept) - 1)
@@ -112,8 +124,7 @@ class RewindDialog(Dialog[dict[str, Any]]):
     def _typed(self) -> None:
         self._judge()
 
-    @on(Input.Submitted)
-    def _submitted(self) -> None:
+    def _submit(self) -> None:
         planned = self._judge()
         if planned is not None:
             skip = {"skip": planned.skip} if planned.skip else {}
@@ -139,12 +150,6 @@ class RewindDialog(Dialog[dict[str, Any]]):
             return None
         step, skip = rewind_of(texts)
         return plan_return(self._read(), self._kept, step, skip)
-
-
-def _field(name: str, title: str, placeholder: str) -> Input:
-    field = Input(id=name, placeholder=placeholder, max_length=13)
-    field.border_title = Content(title)
-    return field
 
 
 def cost_words(recent: Recent | None) -> str:

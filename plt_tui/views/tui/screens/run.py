@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from textual.app import ComposeResult
-from textual.screen import Screen
 from textual.widget import Widget
 
 from plt_tui.config.alerts import AlertsSection
@@ -31,16 +30,19 @@ from plt_tui.views.export import csv_pieces
 from plt_tui.views.files import nowhere
 from plt_tui.views.tui.alerts import Alarm, ring
 from plt_tui.views.tui.driver import pace_at
-from plt_tui.views.tui.keys import BY_ID, KEYS, On, bindings
+from plt_tui.views.tui.field import TypingScreen
+from plt_tui.views.tui.keys import BY_ID, KEYS, PANE_KEYS, On, typing_bindings
 from plt_tui.views.tui.marks import point_words
 from plt_tui.views.tui.pace import TICK_S
-from plt_tui.views.tui.panes.bars import Answer, KeyBar
+from plt_tui.views.tui.panes.bars import Answer, KeyBar, Refused
 from plt_tui.views.tui.panes.board import Board
 from plt_tui.views.tui.person import person_at, shown_key
 from plt_tui.views.tui.screens.batch import BatchDialog, wanted_step
 from plt_tui.views.tui.screens.command_line import CommandLine, ThemeChosen, around
+from plt_tui.views.tui.screens.configuration import ConfigurationDialog
+from plt_tui.views.tui.screens.dialog import Dialog, ResultT
 from plt_tui.views.tui.screens.help import HelpScreen
-from plt_tui.views.tui.screens.knobs import RATE_WANTED, KnobsDialog
+from plt_tui.views.tui.screens.knobs import WANTED, KnobsDialog
 from plt_tui.views.tui.screens.learning_rate import LearningRateDialog
 from plt_tui.views.tui.screens.leave import LeaveChoice, LeaveDialog
 from plt_tui.views.tui.screens.note import NoteDialog
@@ -55,11 +57,11 @@ _WITHOUT_RANKS = ("resume", "stop")
 """Commands that a hibernated run takes."""
 
 
-class RunScreen(Screen[None]):
+class RunScreen(TypingScreen):
     """One run, live or finished."""
 
     keys = KEYS
-    BINDINGS = bindings()
+    BINDINGS = typing_bindings(KEYS, PANE_KEYS)
     CSS_PATH = "run.tcss"
 
     def __init__(
@@ -128,8 +130,8 @@ class RunScreen(Screen[None]):
         text = f"step {event.step}: {spike_words(event)}" if isinstance(event, Spike) else word.text
         self.notify(bounded(text), severity=severity, markup=False)  # type: ignore[arg-type]  # one of Textual's three words
 
-    def _say(self, word: Word) -> None:
-        self.query_one(Answer).say(word)
+    def _say(self, word: Word, *, is_whole: bool = False) -> None:
+        self.query_one(Answer).say(word, is_whole=is_whole)
 
     # --- keys --------------------------------------------------------------------------------------------------------------
 
@@ -163,7 +165,7 @@ class RunScreen(Screen[None]):
 
     def _may_steer(self, what: str, *, needs_ranks: bool) -> bool:
         """True when a command can be sent; otherwise says why not."""
-        refusal = self.session.refusal(needs_ranks=needs_ranks)
+        refusal = self.session.refusal(needs_ranks=needs_ranks, resume_key=shown_key(self.app, "pause"))
         if refusal:
             self._say(Word("✖", f"{what}: {refusal}", "warning"))
             self.notify(refusal, title=what, severity="warning", markup=False)
@@ -202,58 +204,68 @@ class RunScreen(Screen[None]):
         what = asked("set", {"name": edit.name, "value": edit.value, "mode": edit.mode})
         await self._send("undo", {"edit": edit.id}, f"undo of {what}")
 
-    def action_edit_lr(self) -> None:
+    async def _open(self, dialog: Dialog[ResultT], then: Callable[[ResultT | None], Awaitable[None]] | None = None) -> None:
+        """Open a dialog; only then is what was typed behind its key looked at."""
+        await self.app.push_screen(dialog, then)
+        dialog.begin()
+
+    async def action_edit_lr(self) -> None:
         """Open the learning-rate dialog."""
         dialog = LearningRateDialog(lambda: self.session.model.state, self.session.config, self._ui.chart)
-        self.app.push_screen(dialog, self._set)
+        await self._open(dialog, self._set)
 
     async def _set(self, args: dict[str, Any] | None) -> None:
         if args is not None:
             await self._send("set", args)
 
-    def action_edit_knobs(self) -> None:
+    async def action_edit_knobs(self) -> None:
         """Open the hyperparameter sheet."""
-        dialog = KnobsDialog(lambda: self.session.model.state, self.session.config)
-        self.app.push_screen(dialog, self._set_knob)
+        await self._open(KnobsDialog(lambda: self.session.model.state, self.session.config), self._set_knob)
 
     async def _set_knob(self, args: dict[str, Any] | None) -> None:
-        if args == RATE_WANTED:
-            self.action_edit_lr()
+        if args == WANTED["lr"]:
+            await self.action_edit_lr()
+        elif args == WANTED["prompt"]:
+            await self.action_edit_prompt()
         else:
             await self._set(args)
 
-    def action_rewind(self) -> None:
+    async def action_rewind(self) -> None:
         """Open the rewind dialog, which follows the run while it is open."""
         state, pointed = self.session.model.state, self.board.pointed
         is_behind = pointed is not None and pointed <= state.step
         dialog = RewindDialog(
             lambda: self.session.model.state, self.session.config, self._clock, pointed if is_behind else None
         )
-        self.app.push_screen(dialog, self._rewind)
+        await self._open(dialog, self._rewind)
 
     async def _rewind(self, args: dict[str, Any] | None) -> None:
         if args is not None:
             await self._send("rewind", args)
 
-    def action_batch(self) -> None:
+    async def action_batch(self) -> None:
         """Open the texts of a step."""
         model = self.session.model
-        step, branch = wanted_step(model.state, self.board.pointed)
+        step, branch = wanted_step(model, self.board.pointed)
         if step:
-            self.app.push_screen(BatchDialog(self.session.files, model, step, branch))
+            await self._open(BatchDialog(self.session.files, model, step, branch))
         else:
             why = "no step was made yet" if model.is_live else "the run has not told of its steps yet"
             self._say(Word("·", f"texts: {why}", "muted"))
 
-    def action_outcome(self) -> None:
-        """Open the page that tells how the run ended, or how far it is."""
-        self.app.push_screen(OutcomeDialog(self.session))
+    async def action_configuration(self) -> None:
+        """Open the page with the run's configuration."""
+        await self._open(ConfigurationDialog(self.session.config, self.session.model.state))
 
-    def action_edit_prompt(self) -> None:
+    async def action_outcome(self) -> None:
+        """Open the page that tells how the run ended, or how far it is."""
+        await self._open(OutcomeDialog(self.session))
+
+    async def action_edit_prompt(self) -> None:
         """Open the dialog with the prompt of the samples."""
         config, state = self.session.config, self.session.model.state
         prompt = str(value_at(config, state.edits, "prompt", state.step + 1)) if config is not None else ""
-        self.app.push_screen(PromptDialog(prompt), self._set_prompt)
+        await self._open(PromptDialog(prompt), self._set_prompt)
 
     async def _set_prompt(self, prompt: str | None) -> None:
         if prompt is not None:
@@ -261,9 +273,9 @@ class RunScreen(Screen[None]):
             # By name: at this very step boundary the edit is not in force yet.
             await self._send("sample", {"prompt": prompt})
 
-    def action_note(self) -> None:
+    async def action_note(self) -> None:
         """Open the note dialog."""
-        self.app.push_screen(NoteDialog(), self._note)
+        await self._open(NoteDialog(), self._note)
 
     async def _note(self, text: str | None) -> None:
         if text:
@@ -273,12 +285,12 @@ class RunScreen(Screen[None]):
         """Leave; the run is none the wiser."""
         self._close(LeaveChoice.ENDED if self.session.model.state.is_over else LeaveChoice.DETACH)
 
-    def action_leave(self) -> None:
+    async def action_leave(self) -> None:
         """Ask how to leave, where there is something to ask."""
         if self.session.refusal():
             self.action_detach()
         else:
-            self.app.push_screen(LeaveDialog(), self._leave)
+            await self._open(LeaveDialog(), self._leave)
 
     async def _leave(self, choice: LeaveChoice | None) -> None:
         if choice is LeaveChoice.DETACH:
@@ -291,19 +303,20 @@ class RunScreen(Screen[None]):
 
     def on_board_pointed(self, event: Board.Pointed) -> None:
         """Tell of the step that is pointed at."""
-        nothing = Word("·", "no step is pointed at", "muted")
-        self._say(point_words(self.session.model, event.step) if event.step is not None else nothing)
+        if event.step is None:
+            self._say(Word("·", "no step is pointed at", "muted"))
+        else:
+            self._say(point_words(self.session.model, event.step), is_whole=True)
 
-    def on_board_refused(self, event: Board.Refused) -> None:
+    def on_refused(self, event: Refused) -> None:
         """Every key gets an answer."""
         self._say(Word("✖", event.why, "warning"))
 
     async def action_command(self) -> None:
-        """Open the command line; only then is what was typed behind the colon looked at."""
+        """Open the command line."""
         person, themes = person_at(self.app), sorted(self.app.available_themes)
-        line = CommandLine(around(self.session, themes), person.history, person.lines.append)
-        await self.app.push_screen(line, self._do)
-        line.begin()
+        seen = around(self.session, themes, shown_key(self.app, "pause"))
+        await self._open(CommandLine(seen, person.history, person.lines.append), self._do)
 
     async def _do(self, asked_for: Asked | None) -> None:
         """Carry out a command line."""
@@ -355,9 +368,9 @@ class RunScreen(Screen[None]):
         """Go to a pane."""
         self.board.look_at(pane)
 
-    def action_help(self) -> None:
+    async def action_help(self) -> None:
         """Show all keys."""
-        self.app.push_screen(HelpScreen())
+        await self._open(HelpScreen())
 
     def action_palette(self) -> None:
         """Open the command palette."""
@@ -365,7 +378,7 @@ class RunScreen(Screen[None]):
 
 
 def _is_held(state: RunState) -> bool:
-    """True when the run is paused, hibernated or about to be: `p` then resumes it."""
-    holding = ("pause", "hibernate", "resume")
-    asked_for = [status.name for status in state.commands if status.name in holding and status.status != "refused"]
+    """True when the run is paused, hibernated or about to be: `p` then resumes it. What was done is told by the phase."""
+    holding, on_its_way = ("pause", "hibernate", "resume"), ("requested", "agreed")
+    asked_for = [status.name for status in state.commands if status.name in holding and status.status in on_its_way]
     return asked_for[-1] != "resume" if asked_for else state.phase in ("paused", "hibernated")

@@ -15,7 +15,6 @@ from textual import events, on
 from textual.app import ComposeResult
 from textual.content import Content
 from textual.message import Message
-from textual.screen import Screen
 from textual.timer import Timer
 from textual.widgets import Input
 from textual.worker import Worker, get_current_worker
@@ -24,8 +23,11 @@ from plt_tui.config.schema import UiSection
 from plt_tui.errors import PltTuiError
 from plt_tui.protocol.text import safe_line
 from plt_tui.views.compare import MAX_LINES
-from plt_tui.views.tui.keys import bindings
+from plt_tui.views.tui.driver import pace_at
+from plt_tui.views.tui.field import Field, TypingScreen
+from plt_tui.views.tui.keys import typing_bindings
 from plt_tui.views.tui.meters import spread
+from plt_tui.views.tui.pace import TICK_S, Pace
 from plt_tui.views.tui.panes.bars import Answer, KeyBar
 from plt_tui.views.tui.panes.block import Block
 from plt_tui.views.tui.panes.run_table import RunTable
@@ -52,11 +54,11 @@ def pause_s(cost_s: float, *, is_frugal: bool = False) -> float:
     return min(LONGEST_LOOK_S, max(FRUGAL_LOOK_S if is_frugal else LOOK_S, cost_s / LOOK_SHARE))
 
 
-class RunsScreen(Screen[None]):
+class RunsScreen(TypingScreen):
     """All runs of one folder."""
 
     keys = RUNS_KEYS
-    BINDINGS = bindings(RUNS_KEYS)
+    BINDINGS = typing_bindings(RUNS_KEYS)
     DEFAULT_CSS = """
     RunsScreen { background: $background; }
     RunsScreen #runs-head { height: 1; padding: 0 1; background: $panel; }
@@ -95,6 +97,11 @@ class RunsScreen(Screen[None]):
         self._order = Order()
         self._next_look: Timer | None = None
         self._has_looked = False
+        self._pace = Pace()
+        self._due_at = 0.0
+        """Where bytes are dear: when the next piece of a look may be drawn (monotonic)."""
+        self._is_stale = False
+        """Rows have come that are not drawn yet."""
         self._turn = threading.Lock()
         """Held by the thread that looks."""
 
@@ -102,7 +109,8 @@ class RunsScreen(Screen[None]):
         """How many there are, the table, why the run under the cursor is as it is, and the keys."""
         yield Block(id="runs-head")
         yield RunTable(self._ui.chart)
-        yield Input(placeholder="words of a name or a state, such as: live · failed · big; esc ends", compact=True)
+        clear = shown_key(self.app, "runs_clear", RUNS_KEYS)
+        yield Field(placeholder=f"words of a name or a state, such as: live · failed · big; {clear} ends", compact=True)
         yield Block(id="runs-about")
         yield Answer(id="answer")
         yield KeyBar(RUNS_KEYS, id="keys")
@@ -114,6 +122,7 @@ class RunsScreen(Screen[None]):
 
     def on_mount(self) -> None:
         """Draw first, look then."""
+        self._pace = pace_at(self.app._driver, low_bandwidth=self._ui.low_bandwidth)
         self.table.focus()
         self._say("·", f"{shown_key(self.app, 'help', RUNS_KEYS)} shows all keys", "muted")
         self.call_after_refresh(self.draw)
@@ -149,8 +158,12 @@ class RunsScreen(Screen[None]):
         if event.worker.group != "look" or not event.worker.is_finished or event.worker.is_cancelled:
             return
         event.stop()
-        if event.worker.error is not None:
-            self._say("✖", safe_line(f"{self._port.place} cannot be read: {event.worker.error}"), "bad")
+        error = event.worker.error
+        if error is not None:
+            words = str(error) if isinstance(error, PltTuiError) else f"{self._port.place} cannot be read: {error}"
+            self._say("✖", safe_line(words), "bad")
+        if self._is_stale:
+            self.draw()
         if self.is_current:
             cost_s = (event.worker.result or 0.0) if self._has_looked else 0.0  # to read all runs once is no habit
             self._has_looked = True
@@ -166,7 +179,10 @@ class RunsScreen(Screen[None]):
         self._names = names
         self._rows = {name: known[name] for name in names if name in known}
         self._marked &= set(names)
-        self.draw()
+        self._is_stale = True
+        if is_first or not self._pace.is_frugal or time.monotonic() >= self._due_at:
+            self._due_at = time.monotonic() + self._pace.next_ticks() * TICK_S
+            self.draw()
         if is_first and not names:
             self.action_new_run()
 
@@ -174,6 +190,7 @@ class RunsScreen(Screen[None]):
         """Bring all to the newest look, order and filter."""
         if not self.is_attached:
             return
+        self._is_stale = False
         now = self._clock()
         rows = arranged(self._rows.values(), self._query, self._order, now)
         self.table.show(rows, marked=self._marked, order=self._order, now=now)
@@ -201,9 +218,11 @@ class RunsScreen(Screen[None]):
             block.put([first, Content.styled("  ·  ".join(row.facts), STYLES["muted"])])
             return
         place = safe_line(self._port.place)
-        words = f"none of them has “{safe_line(self._query)}”; esc shows all" if self._names else f"looking into {place} …"
+        clear, new = (shown_key(self.app, name, RUNS_KEYS) for name in ("runs_clear", "runs_new"))
+        none = f"none of them has “{safe_line(self._query)}”; {clear} shows all"
+        words = none if self._names else f"looking into {place} …"
         if self._names == ():
-            words = f"no runs in {place} yet: n sets one up, and plt-tui run trains the quick start"
+            words = f"no runs in {place} yet: {new} sets one up, and plt-tui run trains the quick start"
         block.put([Content.styled(words, STYLES["muted"])])
 
     def _say(self, glyph: str, text: str, tone: str) -> None:
@@ -270,14 +289,14 @@ class RunsScreen(Screen[None]):
     def action_filter(self) -> None:
         """Let the user type what to show."""
         self.add_class("-filtering")
-        self.query_one(Input).focus()
+        self.set_focus(self.query_one(Input))
 
     def action_clear(self) -> None:
         """Take the filter away; without one the marks."""
         if self._query or self.has_class("-filtering"):
             self.query_one(Input).value = ""
             self.remove_class("-filtering")
-            self.table.focus()
+            self.set_focus(self.table)
         else:
             self._marked.clear()
             self.draw()
@@ -290,7 +309,7 @@ class RunsScreen(Screen[None]):
     @on(Input.Submitted)
     def _submitted(self) -> None:
         self.set_class(bool(self._query), "-filtering")
-        self.table.focus()
+        self.set_focus(self.table)
 
     @on(RunTable.Moved)
     def _moved(self) -> None:
@@ -345,14 +364,14 @@ class RunsScreen(Screen[None]):
         self.run_worker(self._compare(names), group="open", exclusive=True)
 
     async def _compare(self, names: list[str]) -> None:
-        opened = await self._opened(names)
+        opened = await self._opened(names, readonly=True)
         if opened:
             self.app.push_screen(CompareScreen(opened, self._ui, actor=self._actor, leave=self._back))
 
-    async def _opened(self, names: list[str]) -> list[OpenedRun]:
+    async def _opened(self, names: list[str], *, readonly: bool = False) -> list[OpenedRun]:
         """What is needed to watch these runs; nothing, and why, when one cannot be opened."""
         try:
-            return [await asyncio.to_thread(self._port.open, name) for name in names]
+            return [await asyncio.to_thread(self._port.open, name, readonly=readonly) for name in names]
         except (PltTuiError, OSError) as error:
             self._say("✖", safe_line(str(error)), "bad")
             self.notify(safe_line(str(error)), severity="error", markup=False)

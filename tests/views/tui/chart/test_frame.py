@@ -336,6 +336,20 @@ def test_a_line_left_behind_is_faint_below_the_live_one() -> None:
     assert "branch" not in lines(overlaid(frame, scene, inks, hover=20.0))[0]
 
 
+@pytest.mark.parametrize("mode", ["braille", "block", "ascii"])
+def test_evaluations_left_behind_are_dots_within_the_scale(mode: Mode) -> None:
+    """Those above or below what the live line shows are not drawn, whatever they are."""
+    scene = replace(branched([*[1.8] * 3, *[1e9] * 3, *[float("nan")] * 3, *[-5.0] * 3, *[1.9] * 3]), mode=mode)
+    dots = replace(scene.curves[0], style="dots", smooth=False)
+    frame, rows, inks = picture(replace(scene, curves=(dots, scene.curves[1])))
+    assert frame.plot is not None
+    plot = slice(frame.plot.top, frame.plot.top + frame.plot.height)
+    faint = frame.canvas.inks[plot] == inks.of("foreground", BEHIND_FAINT)
+    drawn = [row[column] for row, inked in zip(rows[plot], faint, strict=True) for column in np.flatnonzero(inked)]
+    assert len(drawn) >= 2
+    assert set(drawn) == {scene.glyph("dots")}
+
+
 def test_only_what_was_left_behind_is_no_picture() -> None:
     """Back at the start there is no live point yet."""
     scene = branched([1.5] * 40)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from plt_tui.views.tui.chart.viewport import Viewport
@@ -107,6 +107,8 @@ def test_a_point_is_brought_into_view(x: float, left: float | None) -> None:
     assert view.around(x, view.window(EXTENT, 100), EXTENT) == Viewport(span=100.0, left=left)
 
 
+@example(start=2.0**28, length=1e-6, cells=1, moves=[("zoom", 1 / 64)])  # narrower than the floats there
+@example(start=268353100.0, length=1e-6, cells=1, moves=[("zoom", 1 / 32)])
 @given(
     start=st.floats(-1e9, 1e9),
     length=st.floats(0.0, 1e12),
