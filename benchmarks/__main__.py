@@ -26,6 +26,7 @@ BENCHMARKS = (
     "agreement",
     "ui_overhead",
     "disturbance",
+    "door_load",
     "recovery",
     "latency",
     "checkpoint_stall",

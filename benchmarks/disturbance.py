@@ -1,9 +1,11 @@
 """What goes wrong beside a run, and what the run notices of it: steps per second with a fault going on, against without.
 
-One headless run of two ranks goes on all the time. Windows of a few seconds follow each other, in turn with nothing wrong and
-with one fault; a fault's ratio is its window against the two quiet ones around it. The ranks stamp their steps themselves, so a
-hub that is stopped hides nothing. Faults that write do so from threads of this process, which cost next to nothing while they
-wait for the hub. Invariant: a window begins when its fault is in full swing, and the fault is over when the next one begins.
+One headless run of two ranks goes on all the time. Windows of a few seconds follow each other, in turn without and with one
+fault; a fault's ratio is its window against the two around it. Without a flood of log lines means that the same lines go into a
+file that nobody reads: to write them costs the machine something too, whoever reads them. The ranks stamp their steps
+themselves, so a hub that is stopped hides nothing. Faults that write do so from threads of this process, which cost next to
+nothing while they wait for the hub. Invariant: a window begins when its fault is in full swing, and the fault is over when the
+next one begins.
 """
 
 from __future__ import annotations
@@ -70,6 +72,7 @@ class Scene:
 
 Fault = Callable[[Scene], AbstractContextManager[None]]
 """Goes on while its context is open."""
+LogPath = Callable[[Scene], Path]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,24 +83,41 @@ class Window:
     ended: float
     hub_cpu_s: float = 0.0
 
+    @property
+    def hub_share(self) -> float:
+        """What the hub has used, in percent of a core."""
+        return 100 * self.hub_cpu_s / (self.ended - self.began)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hurt:
+    """A window with a fault, and the two around it without."""
+
+    before: Window
+    during: Window
+    after: Window
+
 
 def measure(*, quick: bool) -> list[Row]:
     """For each fault the ratio with its budget, and what it costs the hub; the same for none, which shows the noise."""
-    window_s, rounds = (1.0, 1) if quick else (2.5, 8)
-    hurt: dict[str, list[tuple[int, Window]]] = {what: [] for what in FAULTS}
+    window_s, rounds = (1.0, 1) if quick else (2.5, 12)
+    hurt: dict[str, list[Hurt]] = {what: [] for what in FAULTS}
     with workplace() as place, started(place, headless(NAME, *QUIET, *SMALL)):
         scene = Scene(place, place.run_folder(NAME))
         wait_for_step(scene.folder, FIRST_STEP)
-        quiet = [_window(scene, window_s)]
+        without, last = _nothing, _window(scene, _nothing, window_s)
         for number in range(rounds):
             faults = list(FAULTS.items())
             for what, fault in faults if number % 2 == 0 else faults[::-1]:
-                with fault(scene):
-                    hurt[what].append((len(quiet), _window(scene, window_s)))
-                quiet.append(_window(scene, window_s))
+                if CONTROLS.get(what, _nothing) is not without:
+                    without = CONTROLS.get(what, _nothing)
+                    last = _window(scene, without, window_s)
+                before, during = last, _window(scene, fault, window_s)
+                last = _window(scene, without, window_s)
+                hurt[what].append(Hurt(before=before, during=during, after=last))
         times = [step.time for step in read_steps(scene.folder)]
-    step_ms = [1e3 / rate(times, window) for window in quiet]
-    return [*_rows(hurt, quiet, times), row("(one step with nothing wrong)", step_ms, "ms")]
+    step_ms = [1e3 / rate(times, windows.before) for windows in hurt[NOTHING]]
+    return [*_rows(hurt, times), row("(one step with nothing wrong)", step_ms, "ms")]
 
 
 def rate(times: Sequence[float], window: Window) -> float:
@@ -108,26 +128,25 @@ def rate(times: Sequence[float], window: Window) -> float:
     return (last - first) / (times[last] - times[first])
 
 
-def ratio(times: Sequence[float], window: Window, before: Window, after: Window) -> float:
-    """Steps per second in `window` over those in the two around it."""
-    return 2 * rate(times, window) / (rate(times, before) + rate(times, after))
+def ratio(times: Sequence[float], hurt: Hurt) -> float:
+    """Steps per second with the fault over those in the two windows around it."""
+    return 2 * rate(times, hurt.during) / (rate(times, hurt.before) + rate(times, hurt.after))
 
 
-def _rows(hurt: Mapping[str, Sequence[tuple[int, Window]]], quiet: Sequence[Window], times: Sequence[float]) -> Iterator[Row]:
-    """`hurt`: windows by fault, each with the index of the quiet window after it."""
+def _rows(hurt: Mapping[str, Sequence[Hurt]], times: Sequence[float]) -> Iterator[Row]:
     for what, windows in hurt.items():
-        ratios = [ratio(times, window, quiet[after - 1], quiet[after]) for after, window in windows]
+        ratios = [ratio(times, window) for window in windows]
         words = f"steps/s with {what}, against without"
         yield row(f"({words})", ratios) if what == NOTHING else row(words, ratios, at_least=0.98)
-        shares = [100 * window.hub_cpu_s / (window.ended - window.began) for _, window in windows]
-        yield row(f"(CPU of the hub with {what})", shares, "% of a core")
+        yield row(f"(CPU of the hub with {what})", [window.during.hub_share for window in windows], "% of a core")
 
 
-def _window(scene: Scene, seconds: float) -> Window:
-    time.sleep(SETTLE_S)
-    began, before_s = time.time(), cpu_s(scene.hub)
-    time.sleep(seconds)
-    return Window(began=began, ended=time.time(), hub_cpu_s=cpu_s(scene.hub) - before_s)
+def _window(scene: Scene, fault: Fault, seconds: float) -> Window:
+    with fault(scene):
+        time.sleep(SETTLE_S)
+        began, before_s = time.time(), cpu_s(scene.hub)
+        time.sleep(seconds)
+        return Window(began=began, ended=time.time(), hub_cpu_s=cpu_s(scene.hub) - before_s)
 
 
 def cpu_s(process: psutil.Process) -> float:
@@ -218,23 +237,25 @@ def _connected(scene: Scene) -> Iterator[socket.socket]:
         yield client
 
 
-@contextmanager
-def _log_flood(scene: Scene) -> Iterator[None]:
-    with _log_writer(scene, LOG_LINE * LINES_AT_ONCE, LINES_AT_ONCE / LINES_PER_S):
-        yield
+def _log_flood(path: LogPath) -> Fault:
+    return lambda scene: _writer(path(scene), LOG_LINE * LINES_AT_ONCE, LINES_AT_ONCE / LINES_PER_S)
+
+
+def _long_log_line(path: LogPath) -> Fault:
+    return lambda scene: _writer(path(scene), LONG_LINE, 1.0)
+
+
+def _log_of_a_rank(scene: Scene) -> Path:
+    """From outside into the log of rank 1, so that only what the hub makes of it is measured."""
+    return scene.folder.rank_log(1)
+
+
+def _unread_log(scene: Scene) -> Path:
+    return scene.place.folder / "unread.log"
 
 
 @contextmanager
-def _long_log_line(scene: Scene) -> Iterator[None]:
-    with _log_writer(scene, LONG_LINE, 1.0):
-        yield
-
-
-@contextmanager
-def _log_writer(scene: Scene, piece: bytes, every_s: float) -> Iterator[None]:
-    """From outside into the log of rank 1, so that only what the hub makes of it is measured; taken away afterwards."""
-    path = scene.folder.rank_log(1)
-
+def _writer(path: Path, piece: bytes, every_s: float) -> Iterator[None]:
     def write(is_over: threading.Event) -> None:
         with path.open("ab", buffering=0) as log:
             due = time.monotonic()
@@ -259,13 +280,16 @@ def _in_thread(work: Callable[[threading.Event], None]) -> Iterator[None]:
 
 
 NOTHING = "nothing wrong"
+LOG_FLOOD, LONG_LOG_LINE = "100,000 lines a second in a rank's log", "a line of 10 MB in a rank's log every second"
 FAULTS: Mapping[str, Fault] = {
     NOTHING: _nothing,
     "a UI that is stopped": _stopped_view,
     "a client that never reads": _deaf_client,
     "a client that floods the hub with commands": _command_flood,
     "a client that floods the hub with garbage": _garbage_flood,
-    "100,000 lines a second in a rank's log": _log_flood,
-    "a line of 10 MB in a rank's log every second": _long_log_line,
+    LOG_FLOOD: _log_flood(_log_of_a_rank),
+    LONG_LOG_LINE: _long_log_line(_log_of_a_rank),
     "the hub stopped": _stopped_hub,
 }
+CONTROLS: Mapping[str, Fault] = {LOG_FLOOD: _log_flood(_unread_log), LONG_LOG_LINE: _long_log_line(_unread_log)}
+"""What goes on in the windows around a fault, where that is not nothing."""

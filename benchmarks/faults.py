@@ -20,6 +20,7 @@ from pathlib import Path
 
 import psutil
 
+from benchmarks.workplace import ranks_of
 from plt_tui.control.folder import RunFolder
 from plt_tui.errors import STOP_EXIT_CODES
 from plt_tui.protocol.hello import hello
@@ -42,8 +43,7 @@ class Victim:
     @property
     def ranks(self) -> list[psutil.Process]:
         """The processes of its ranks, in no order."""
-        children = psutil.Process(self.process.pid).children()
-        return [child for child in children if any("spawn_main" in word for word in child.cmdline())]
+        return ranks_of(psutil.Process(self.process.pid))
 
 
 def kill_rank(victim: Victim) -> None:

@@ -11,6 +11,8 @@ import json
 import resource
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
 
 import psutil
 
@@ -35,8 +37,8 @@ def main() -> None:
     parser.add_argument("steps", type=int)
     steps = parser.parse_args().steps
     feed = Feed()
-    for event in _told(steps):
-        feed.publish(event)
+    for seq, event in enumerate(_told(steps), start=1):
+        feed.publish(event if isinstance(event, Logs) else replace(event, seq=seq))
     assert len(feed.history) == steps
     rss_bytes = psutil.Process().memory_info().rss
     _attach(feed)
@@ -79,8 +81,11 @@ def _attach(feed: Feed) -> None:
 
 
 def _peak_bytes() -> int:
-    unit = 1 if sys.platform == "darwin" else 1024  # getrusage(2): kilobytes on Linux
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    """The most memory that this program has had; getrusage(2) would tell that of the process which started it, were it more."""
+    if sys.platform == "darwin":
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    status = Path("/proc/self/status").read_text()
+    return 1024 * int(next(line for line in status.splitlines() if line.startswith("VmHWM:")).split()[1])  # proc(5): in kB
 
 
 if __name__ == "__main__":

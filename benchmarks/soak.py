@@ -26,6 +26,7 @@ from benchmarks.records import newest_step
 from benchmarks.workplace import Workplace, headless, wait_until, workplace
 from plt_tui.control.feed import Feed
 from plt_tui.control.folder import RunFolder
+from plt_tui.control.meeting import MEMORY, Meeting
 from plt_tui.control.record import read_feed, read_journal
 from plt_tui.errors import EXIT_SIGTERM
 from plt_tui.protocol.events import Checkpoint, End, Event, Run
@@ -66,10 +67,12 @@ class Tally:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a run has computed: loss by step, and the hash of its last weights."""
+    """What a run has computed: loss by step, and the hash of its last weights; and how it ended."""
 
     losses: dict[int, float]
     weights: str
+    exit_code: int | None = None
+    """By its record; None while it has not ended."""
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -264,6 +267,10 @@ def _wrong(victim: Victim, expected: Outcome) -> list[str]:
     newest = max(victim.folder.checkpoints.glob("step-????????"), default=None)
     if newest is not None and not is_whole(newest):
         problems.append(f"its last checkpoint, {newest.name}, is damaged")
+    if exit_code != outcome.exit_code:
+        problems.append(f"it ended with exit code {exit_code}, and its record with {outcome.exit_code}")
+    if left := sorted(path.name for path in MEMORY.glob(f"{Meeting(victim.folder.path).prefix}*")):
+        problems.append(f"{', '.join(left)} is left in {MEMORY}")
     return [f"{victim.folder.name}: {problem}" for problem in problems]
 
 
@@ -280,9 +287,10 @@ def differences(outcome: Outcome, expected: Outcome) -> list[str]:
 
 def _outcome(feed: Feed) -> Outcome:
     columns = feed.history.columns
-    hashes = [event.weights_sha256 for event in feed.events if isinstance(event, End)]
     losses = dict(zip(map(int, columns["step"]), columns["loss"], strict=True))
-    return Outcome(losses, hashes[-1] if hashes else "")
+    hashes = [event.weights_sha256 for event in feed.events if isinstance(event, End)]
+    last = feed.events[-1]
+    return Outcome(losses, hashes[-1] if hashes else "", last.exit_code if isinstance(last, End) else None)
 
 
 def _sessions(folder: RunFolder) -> int:

@@ -1,9 +1,10 @@
 """What it costs to watch: tokens per second with the UI attached against none, one rank per core.
 
 One headless run goes on all the time, so that nothing differs but the view: windows of steps without a UI, with one at 140x45,
-with one at 200x60 and with one at low bandwidth follow each other, to and fro. The UI draws into a pseudo-terminal whose output
-is read at once and thrown away. Compared is the whole time of a window, because a view works in bursts that a median step would
-not see.
+with one at 200x60 and with one at low bandwidth follow each other, to and fro, each between two without. A window without
+between two others shows the noise. The UI draws into a pseudo-terminal whose output is read at once and thrown away. Compared
+is the whole time of a window, because a view works in bursts that a median step would not see. How long the ranks waited for a
+core that something else was on is taken from the kernel's own account, where a machine's changing speed does not show.
 """
 
 from __future__ import annotations
@@ -11,13 +12,15 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import psutil
 
+from benchmarks.disturbance import cpu_s
 from benchmarks.records import newest_step, read_steps
 from benchmarks.table import Row, row
 from benchmarks.terminal import Terminal
-from benchmarks.workplace import QUIET, Workplace, headless, started, wait_for_step, workplace
+from benchmarks.workplace import QUIET, Workplace, headless, ranks_of, started, wait_for_step, workplace
 from plt_tui.control.folder import RunFolder
 
 NAME = "bench"
@@ -48,43 +51,69 @@ SETTLE_S = 10.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Window:
-    """The steps after `first` up to `last`, and what the view used meanwhile: zeros without one."""
+    """The steps after `first` up to `last`, what the ranks had to wait, and what the view used meanwhile: zeros without one."""
 
     first: int
     last: int
+    waited_share: float = 0.0
+    """How long a rank waited for a core, of the window's time."""
     cpu_s_per_minute: float = 0.0
     bytes_per_s: float = 0.0
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Watch:
+    """A window, and the two around it without a view."""
+
+    before: Window
+    seen: Window
+    after: Window
+
+
 def measure(*, quick: bool) -> list[Row]:
     """For each view the ratio with its budget, and its own use; at low bandwidth the bytes have a budget."""
-    steps, rounds = (20, 1) if quick else (100, 8)
-    alone: list[Window] = []
-    watched: dict[View, list[Window]] = {view: [] for view in (*VIEWS, THRIFTY)}
+    steps, rounds = (20, 1) if quick else (50, 10)
+    watches: dict[View | None, list[Watch]] = {view: [] for view in (None, *VIEWS, THRIFTY)}
     with workplace() as place, started(place, headless(NAME, *QUIET, "train.steps=1000000")):
         folder = place.run_folder(NAME)
         wait_for_step(folder, FIRST_STEP)
+        before = _window(folder, steps)
         for number in range(rounds):
-            arms: Sequence[View | None] = (None, *watched)
-            for view in arms if number % 2 == 0 else arms[::-1]:
-                if view is None:
-                    alone.append(_window(folder, steps))
-                else:
-                    watched[view].append(_watched_window(place, folder, steps, view))
+            views = list(watches)
+            for view in views if number % 2 == 0 else views[::-1]:
+                seen = _window(folder, steps) if view is None else _watched_window(place, folder, steps, view)
+                after = _window(folder, steps)
+                watches[view].append(Watch(before=before, seen=seen, after=after))
+                before = after
         ends_s = [step.time for step in read_steps(folder)]
-    return [row_ for view in watched for row_ in rows(view, watched[view], alone, ends_s)]
+    noise = [
+        row("(tokens/s with no UI, against the windows around)", [ratio(watch, ends_s) for watch in watches[None]]),
+        row("(ranks wait for a core with no UI, more than around)", more_waiting(watches[None]), "% of the time"),
+    ]
+    return [*noise, *(row_ for view, seen in watches.items() if view is not None for row_ in rows(view, seen, ends_s))]
 
 
-def rows(view: View, watched: Sequence[Window], alone: Sequence[Window], ends_s: Sequence[float]) -> list[Row]:
+def rows(view: View, watches: Sequence[Watch], ends_s: Sequence[float]) -> list[Row]:
     """What the windows of one view tell."""
-    ratios = [seconds(without, ends_s) / seconds(seen, ends_s) for without, seen in zip(alone, watched, strict=True)]
-    num_bytes, terminal = [seen.bytes_per_s for seen in watched], view.words
+    num_bytes, terminal = [watch.seen.bytes_per_s for watch in watches], view.words
     thrifty = row(f"bytes to the terminal, {terminal}", num_bytes, "a second", at_most=5000)
+    ratios = [ratio(watch, ends_s) for watch in watches]
     return [
         row(f"tokens/s with the UI attached, {terminal}, against headless", ratios, at_least=0.99),
-        row(f"(CPU of the UI, {terminal})", [seen.cpu_s_per_minute for seen in watched], "s a minute"),
+        row(f"(ranks wait for a core, {terminal}, more than headless)", more_waiting(watches), "% of the time"),
+        row(f"(CPU of the UI, {terminal})", [watch.seen.cpu_s_per_minute for watch in watches], "s a minute"),
         thrifty if view.options else row(f"(bytes to the terminal, {terminal})", num_bytes, "a second"),
     ]
+
+
+def ratio(watch: Watch, ends_s: Sequence[float]) -> float:
+    """Tokens per second in the window that was seen over those in the two around it."""
+    return (seconds(watch.before, ends_s) + seconds(watch.after, ends_s)) / (2 * seconds(watch.seen, ends_s))
+
+
+def more_waiting(watches: Sequence[Watch]) -> list[float]:
+    """How much longer the ranks waited for a core than in the two windows around, in percent of the time."""
+    return [100 * (at.seen.waited_share - (at.before.waited_share + at.after.waited_share) / 2) for at in watches]
 
 
 def seconds(window: Window, ends_s: Sequence[float]) -> float:
@@ -93,9 +122,11 @@ def seconds(window: Window, ends_s: Sequence[float]) -> float:
 
 
 def _window(folder: RunFolder, steps: int) -> Window:
-    first = _settled(folder)
+    first, ranks = _settled(folder), _ranks(folder)
+    began = time.monotonic(), _waited_s(ranks)
     wait_for_step(folder, first + steps)
-    return Window(first=first, last=first + steps)
+    wall_s, waited_s = time.monotonic() - began[0], _waited_s(ranks) - began[1]
+    return Window(first=first, last=first + steps, waited_share=waited_s / wall_s)
 
 
 def _watched_window(place: Workplace, folder: RunFolder, steps: int, view: View) -> Window:
@@ -103,12 +134,18 @@ def _watched_window(place: Workplace, folder: RunFolder, steps: int, view: View)
         terminal.wait_for("training")
         time.sleep(SETTLE_S if view.options else 0.0)
         process = psutil.Process(terminal.process.pid)
-        first = _settled(folder)
-        began = time.monotonic(), _cpu_s(process), terminal.num_bytes
+        first, ranks = _settled(folder), _ranks(folder)
+        began = time.monotonic(), _waited_s(ranks), cpu_s(process), terminal.num_bytes
         wait_for_step(folder, first + steps)
-        ended = time.monotonic(), _cpu_s(process), terminal.num_bytes
-    wall_s, cpu_s, num_bytes = (after - before for before, after in zip(began, ended, strict=True))
-    return Window(first=first, last=first + steps, cpu_s_per_minute=cpu_s / wall_s * 60, bytes_per_s=num_bytes / wall_s)
+        ended = time.monotonic(), _waited_s(ranks), cpu_s(process), terminal.num_bytes
+    wall_s, waited_s, used_s, num_bytes = (after - before for before, after in zip(began, ended, strict=True))
+    return Window(
+        first=first,
+        last=first + steps,
+        waited_share=waited_s / wall_s,
+        cpu_s_per_minute=used_s / wall_s * 60,
+        bytes_per_s=num_bytes / wall_s,
+    )
 
 
 def _settled(folder: RunFolder) -> int:
@@ -117,6 +154,17 @@ def _settled(folder: RunFolder) -> int:
     return newest_step(folder)
 
 
-def _cpu_s(process: psutil.Process) -> float:
-    times = process.cpu_times()
-    return times.user + times.system
+def _ranks(folder: RunFolder) -> list[int]:
+    """Process ids of the ranks."""
+    info = folder.read_info()
+    assert info is not None
+    return [rank.pid for rank in ranks_of(psutil.Process(info.pid))]
+
+
+def _waited_s(pids: Sequence[int]) -> float:
+    """How long the threads of a process waited for a core so far, on average of `pids`.
+
+    The second figure of /proc/PID/task/TID/schedstat, in nanoseconds (Linux, Documentation/scheduler/sched-stats.rst).
+    """
+    tasks = [task.read_text() for pid in pids for task in Path(f"/proc/{pid}/task").glob("*/schedstat")]
+    return sum(int(task.split()[1]) for task in tasks) / 1e9 / len(pids)

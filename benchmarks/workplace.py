@@ -148,6 +148,11 @@ def wait_for_step(folder: RunFolder, step: int) -> None:
     wait_until(is_reached)
 
 
+def ranks_of(hub: psutil.Process) -> list[psutil.Process]:
+    """The processes of its ranks, in no order."""
+    return [child for child in hub.children() if any("spawn_main" in word for word in child.cmdline())]
+
+
 def _end_marked(mark: str) -> None:
     """Kill what still runs here; the resource trackers of multiprocessing last, which tidy up after the others."""
     left = _marked(mark)

@@ -205,7 +205,16 @@ def test_a_pace_leaves_the_warm_up_out() -> None:
 
 def test_a_window_is_timed_as_a_whole() -> None:
     """The mean step between its two ends."""
-    assert ui_overhead.seconds(ui_overhead.Window(first=2, last=4), [0.0, 1.0, 2.0, 6.0]) == 2.5
+    ends_s = [0.0, 1.0, 2.0, 6.0]
+    before, after, seen = (ui_overhead.Window(first=first, last=last) for first, last in [(1, 3), (3, 4), (2, 4)])
+    assert ui_overhead.seconds(seen, ends_s) == 2.5
+    assert ui_overhead.ratio(ui_overhead.Watch(before=before, seen=seen, after=after), ends_s) == 1.0  # (1 + 4) / 2 over 2.5
+
+
+def test_ranks_wait_longer_for_a_core_by_what_they_waited_less_without_a_view() -> None:
+    """In percent of the time, against the windows around."""
+    before, seen, after = (ui_overhead.Window(first=1, last=2, waited_share=share) for share in (0.125, 0.5, 0.375))
+    assert ui_overhead.more_waiting([ui_overhead.Watch(before=before, seen=seen, after=after)]) == [25.0]
 
 
 def test_a_thrifty_view_is_judged_by_its_bytes() -> None:
@@ -214,7 +223,7 @@ def test_a_thrifty_view_is_judged_by_its_bytes() -> None:
     found = {
         row.what: (row.is_met, row.measured)
         for view in (*ui_overhead.VIEWS, ui_overhead.THRIFTY)
-        for row in ui_overhead.rows(view, [window], [window], [0.0, 1.0, 2.0])
+        for row in ui_overhead.rows(view, [ui_overhead.Watch(before=window, seen=window, after=window)], [0.0, 1.0, 2.0])
     }
     assert found["bytes to the terminal, 140x45, low bandwidth"] == (True, "4,000 a second (n = 1)")
     assert found["(bytes to the terminal, 140x45)"] == (None, "4,000 a second (n = 1)")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.disturbance import Window, rate, ratio
+from benchmarks.disturbance import Hurt, Window, rate, ratio
 
 STEPS = [1.0, 2.0, 3.0, 4.0, 4.5, 5.0, 5.5, 6.0, 7.0, 8.0, 9.0]
 """Ends of steps: one a second, and two a second between 4 and 6."""
@@ -18,9 +18,11 @@ def test_a_rate_is_that_between_the_first_and_the_last_step_of_a_window() -> Non
 
 def test_a_ratio_is_to_the_windows_around() -> None:
     """A drift of the machine's speed is in both of them."""
-    before, window, after = (Window(began=began, ended=ended) for began, ended in [(0.9, 3.1), (3.9, 6.1), (6.9, 9.1)])
-    assert ratio(STEPS, window, before, after) == 2.0
-    assert ratio([step * 2 for step in STEPS], Window(began=7.8, ended=12.2), *(Window(began=1.8, ended=6.2),) * 2) == 2.0
+    before, during, after = (Window(began=began, ended=ended) for began, ended in [(0.9, 3.1), (3.9, 6.1), (6.9, 9.1)])
+    assert ratio(STEPS, Hurt(before=before, during=during, after=after)) == 2.0
+    slow_before = Window(began=1.8, ended=6.2)
+    slow = Hurt(before=slow_before, during=Window(began=7.8, ended=12.2), after=slow_before)
+    assert ratio([step * 2 for step in STEPS], slow) == 2.0
 
 
 def test_a_run_that_stands_still_has_no_rate() -> None:
