@@ -105,7 +105,7 @@ class Watchdog:
 
     def check(self, now: float) -> Hang | None:
         """The rank that hangs, if one does."""
-        passed_s = min(now - self._checked_at, 2 * CHECK_S)  # more: this process did not run, and could not have heard
+        passed_s = min(now - self._checked_at, CHECK_S)  # more: this process did not run, and could not have heard
         self._checked_at = now
         for word in self.words.values():
             word.silent_s += passed_s

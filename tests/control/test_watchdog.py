@@ -149,8 +149,19 @@ def test_time_that_the_hub_lost_is_nobodys_fault() -> None:
     watchdog.begin(2, 100.0)
     watchdog.heard(0, step(20.0))
     assert watchdog.check(700.0) is None
-    assert [still.silent_s for still in watchdog.words.values()] == [2.0, 2.0]
+    assert [still.silent_s for still in watchdog.words.values()] == [1.0, 1.0]
     assert still_for(watchdog, 30, start=700.0) == 11
+
+
+def test_a_hub_that_wakes_late_does_not_blame_whom_it_has_not_heard_yet() -> None:
+    """Ranks were heard right behind a check; then nothing on the machine runs for 5 s, and the next check comes first."""
+    watchdog = Watchdog(ControlSection(hang_s=2.0))
+    watchdog.begin(2, 0.0)
+    watchdog.heard(0, step(20.0))
+    for rank in (0, 1):
+        watchdog.heard(rank, status(rank))
+    assert watchdog.check(1.002) is None
+    assert watchdog.check(6.0) is None
 
 
 def test_a_rank_that_is_never_heard_hangs_by_the_time_of_a_start() -> None:
