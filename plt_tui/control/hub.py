@@ -200,10 +200,10 @@ class Hub:
         if not self._attempt.is_training or self._is_hibernated:
             self._end_by(command, exit_code, f"{reason} while no rank was training; {newest_saved(self.feed.state)}")
             return
+        self._forward(command)  # before the disk is waited for: each step costs the grace some time
         self._enter("stopping", reason)
         if within_grace:
             self._spawn_task(self._enforce_grace(reason))
-        self._forward(command)
 
     def _end_by(self, command: Command, exit_code: int, reason: str) -> None:
         self.publish(status_of(command, "applied", self.feed.state.step))
