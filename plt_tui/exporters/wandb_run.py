@@ -16,6 +16,7 @@ import os
 import time
 from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from plt_tui.errors import UsageError
@@ -30,6 +31,8 @@ ENVIRONMENT = {"WANDB_ERROR_REPORTING": "false", "WANDB_FINISH_TIMEOUT": "20"}
 and a server that does not answer at the end would be waited for without limit."""
 WRITE_S = 0.25
 """How often wandb's own process writes to its disk what it has been given."""
+FLUSH_S = 20.0
+"""Longest wait for that: it may get no time on a machine where ranks train."""
 SETTINGS: dict[str, Any] = {
     "console": "off",  # what the exporter prints is no output of the run
     "quiet": True,
@@ -66,6 +69,8 @@ class WandbExporter:
         self._run: Any = None
         self._waiting = Waiting()
         """Calls of W&B, in order, that `flush` makes."""
+        self._flushed = (0, 0)
+        """The place behind the last flush, and the size of wandb's file then."""
 
     def open(self, run: RunFacts) -> None:
         """Begin or resume the run of this id. Raises: UsageError without a package or a key that is taken; wandb's errors."""
@@ -147,8 +152,24 @@ class WandbExporter:
         """Hand everything to wandb's own process, and wait until it has written it to its disk. Raises: TimeoutError."""
         self._waiting.hand_over()
         _ = self._run.step  # a question that is answered behind all that was said before
-        time.sleep(2 * WRITE_S)  # there is no question to ask whether it is written
+        self._flushed = (self._place, self._written_bytes())
         self._target.keep("place", str(self._place))
+
+    def _written_bytes(self) -> int:
+        """Size of wandb's file, once it holds all: there is nothing to ask, but it grows for new rows and then stands still.
+
+        Raises: TimeoutError.
+        """
+        place, before = self._flushed
+        deadline, known = time.monotonic() + FLUSH_S, -1
+        while True:
+            size = _size(Path(self._run.settings.sync_file))
+            if size == known and (size > before or self._place == place):
+                return size
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"wandb's process has not written what it was given {FLUSH_S:.0f} s ago")
+            known = size
+            time.sleep(2 * WRITE_S)
 
     def close(self, end: End | None) -> None:
         """Finish the run, and tell where its files lie if W&B is offline.
@@ -165,6 +186,13 @@ class WandbExporter:
             raise TimeoutError("W&B's server has not taken everything; export the run once more when it answers") from None
         if self._run.offline:  # goes to the log of the exporter, or to whoever waits for an export
             print(f"W&B is offline; to upload this: wandb sync {self._run.settings.sync_dir}", flush=True)  # noqa: T201
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
 
 
 def _exit_code(end: End | None) -> int:
