@@ -201,7 +201,7 @@ class Connection:
         return await self.command("checkpoint", **_given(name=name))
 
     async def evaluate(self) -> CommandStatus:
-        """Evaluate on held-out text now; the numbers are then the last row of `evals`."""
+        """Evaluate on held-out text now; the numbers are then the row of the answer's step in `evals`."""
         return await self.command("eval")
 
     async def sample(self, prompt: str | None = None) -> CommandStatus:
