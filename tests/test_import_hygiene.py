@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import resource
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -42,6 +42,12 @@ def _run(*args: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, *args], capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
 
 
+def _cpu_s_of_children() -> float:
+    """CPU time of the processes that this one has waited for: a busy machine may take much longer to give it to them."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
 @pytest.mark.parametrize("module", ALLOWED)
 def test_a_module_loads_only_what_it_needs(module: str) -> None:
     """Importing a module in a fresh interpreter leaves every heavy package out that is not allowed for it."""
@@ -54,9 +60,9 @@ def test_help_lists_the_commands_at_once() -> None:
     """`plt-tui --help` works, names the commands, and is far from the time that importing torch takes."""
     best_s = float("inf")
     for _ in range(3):
-        start = time.perf_counter()
+        before_s = _cpu_s_of_children()
         done = _run("-m", "plt_tui", "--help")
-        best_s = min(best_s, time.perf_counter() - start)
+        best_s = min(best_s, _cpu_s_of_children() - before_s)
         assert done.returncode == 0, done.stderr
         for command in ("run", "attach", "ls", "show", "logs", "ctl"):
             assert f"  {command} " in done.stdout

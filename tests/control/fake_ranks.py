@@ -213,11 +213,14 @@ def loses_its_peer(spec: RankSpec, link: RankEnd) -> int:
 
 def says_its_steps_late(spec: RankSpec, link: RankEnd) -> int:
     """Rank 1 is killed; rank 0, which does not notice, says only then which steps it has made."""
-    dying = Path(spec.run_dir) / "dying"
+    going, dying = Path(spec.run_dir) / "going", Path(spec.run_dir) / "dying"
     if spec.rank == 1:
+        while not going.exists():
+            time.sleep(PACE_S)
         dying.touch()
         os.kill(os.getpid(), signal.SIGKILL)
     link.send(_run(spec, 0, TARGET))
+    going.touch()
     while not dying.exists():
         time.sleep(PACE_S)
     time.sleep(0.1)

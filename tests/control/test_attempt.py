@@ -114,8 +114,11 @@ def test_what_the_kernel_killed_long_before_says_nothing_of_a_rank(
 
 
 @pytest.mark.usefixtures("watchful", "no_descriptor_left_open")
-def test_a_rank_that_stands_still_is_named_and_all_are_started_again(hub_folder: RunFolder) -> None:
+def test_a_rank_that_stands_still_is_named_and_all_are_started_again(
+    hub_folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Not the one that waits for it; its stacks go along."""
+    monkeypatch.setattr(attempt_module, "GATHER_S", 2.0)  # stacks are written piece by piece
     hub = new_hub(hub_folder, "stands_still_once", start_s=20.0)
     assert finish(hub) == 0
     (failure,) = said(hub, Failed)

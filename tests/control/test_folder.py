@@ -48,7 +48,7 @@ import os, sys
 from pathlib import Path
 from plt_tui.control import folder as folder_module
 from plt_tui.errors import RunInUse
-folder_module.LOCK_PATIENCE_S = 0.02
+folder_module.LOCK_PATIENCE_S = 0.2
 folder = folder_module.RunFolder(Path(sys.argv[1]))
 held = None
 print("ready", flush=True)

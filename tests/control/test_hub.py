@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from plt_tui.control import attempt as attempt_module
 from plt_tui.control import supervisor as supervisor_module
 from plt_tui.control.folder import RunFolder
 from plt_tui.control.hub import Hub
@@ -123,8 +124,9 @@ def test_a_killed_rank_is_named_with_its_signal_and_the_run_goes_on(hub_folder: 
     assert (failure.rank, failure.message, failure.is_signal) == (rank, "killed by SIGKILL", True)
 
 
-def test_the_cause_is_the_killed_rank_not_the_one_that_lost_it(hub_folder: RunFolder) -> None:
+def test_the_cause_is_the_killed_rank_not_the_one_that_lost_it(hub_folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     """The broken connection is seen first, and yet the kill is named."""
+    monkeypatch.setattr(attempt_module, "GATHER_S", 60.0)  # ends as soon as both have spoken
     hub = new_hub(hub_folder, "loses_its_peer")
     assert finish(hub) == 0
     (failure,) = said(hub, Failed)

@@ -129,9 +129,9 @@ def test_the_event_loop_is_never_busy_for_long_with_a_flood(path: Path) -> None:
     tail = LogTail(path, "rank 0", from_end=False)
     times, num_lines = [], 0
     while not times or tail.is_behind:
-        began = time.perf_counter()
+        began = time.thread_time()
         lines, dropped = tail.read(1.0)
-        times.append(time.perf_counter() - began)
+        times.append(time.thread_time() - began)
         num_lines += len(lines) + dropped
         assert len(lines) <= MAX_LINES
     assert num_lines == count + 1_000_000

@@ -197,14 +197,14 @@ def test_a_long_record_is_read_at_once_and_a_step_costs_nothing() -> None:
     for name in STEP_COLUMNS:
         feed.history.columns[name].extend(array("d", range(1, rows + 1)) if name == "step" else array("d", [2.0]) * rows)
     watch = PlateauWatch(ALERTS)
-    began = time.perf_counter()
+    began = time.thread_time()
     watch.look(feed)
-    whole_s = time.perf_counter() - began
+    whole_s = time.thread_time() - began
     assert len(watch.training.steps) == rows // plateau.BLOCK
     feed.history.append(step(rows + 1, 2.0))
-    began = time.perf_counter()
+    began = time.thread_time()
     watch.look(feed)
-    assert time.perf_counter() - began < whole_s / 20
+    assert time.thread_time() - began < whole_s / 20
 
 
 def test_a_record_that_begins_late_is_measured_from_there() -> None:

@@ -134,8 +134,9 @@ def _unused(paths: set[Path]) -> set[Path]:
 
 
 def _is_newer(path: Path, time_s: float) -> bool:
+    """True for a file: the folders there are those of other tests."""
     with suppress(FileNotFoundError):
-        return path.stat().st_mtime > time_s
+        return path.is_file() and path.stat().st_mtime > time_s
     return False
 
 

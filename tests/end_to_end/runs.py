@@ -18,7 +18,6 @@ import psutil
 from plt_tui import failpoints
 from plt_tui.config.sources import ENVIRONMENT
 from plt_tui.control.folder import RunFolder
-from plt_tui.control.record import read_journal
 from plt_tui.protocol.commands import Command
 from plt_tui.protocol.events import CommandStatus
 from plt_tui.views.client import HubClient, run_command
@@ -38,6 +37,7 @@ TINY = (
 )
 """A model whose step takes a few milliseconds."""
 DEADLINE_S = 90.0
+"""Patience with what is not measured: a command, a start, the next picture of a view, on cores that others use too."""
 
 Line = dict[str, Any]
 
@@ -113,13 +113,20 @@ def wait_to(folder: Path, name: str, point: str, action: str, process: "subproce
 
     wait_until(is_there, 60.0)
     if action == "stop":
-        wait_until(lambda: any(process.status() == psutil.STATUS_STOPPED for process in processes_of(folder)))
+        wait_until(lambda: any(_is_stopped(process) for process in processes_of(folder)))
 
 
 def go_on(folder: Path) -> None:
     """Let the processes go on that failpoints have stopped."""
     for process in processes_of(folder):
-        process.send_signal(signal.SIGCONT)
+        with suppress(psutil.NoSuchProcess):
+            process.send_signal(signal.SIGCONT)
+
+
+def _is_stopped(process: psutil.Process) -> bool:
+    with suppress(psutil.NoSuchProcess):
+        return process.status() == psutil.STATUS_STOPPED
+    return False
 
 
 def processes_of(folder: Path) -> list[psutil.Process]:
@@ -134,26 +141,35 @@ def processes_of(folder: Path) -> list[psutil.Process]:
 
 
 async def ask(folder: Path, name: str, wanted: Command) -> CommandStatus:
-    """The answer to a command that reaches the hub while a rank is stopped, which goes on once the hub has it."""
-    run = RunFolder(folder / "runs" / name)
-    info = run.read_info()
+    """The answer to a command that reaches the hub while a rank is stopped, which goes on once the hub has passed it on."""
+    info = RunFolder(folder / "runs" / name).read_info()
     assert info is not None
     client = await HubClient.connect(Path(info.socket), actor="test")
+    watcher = await HubClient.connect(Path(info.socket), actor="test", readonly=True)
     try:
         answer = asyncio.create_task(run_command(client, wanted, 60.0))
-        await asyncio.to_thread(wait_until, lambda: any(getattr(event, "id", "") == wanted.id for event in read_journal(run)))
+        told = asyncio.create_task(_told_of(watcher, wanted))
+        await asyncio.wait({answer, told}, return_when=asyncio.FIRST_COMPLETED)
         go_on(folder)
         return await answer
     finally:
         await client.close()
+        await watcher.close()
+
+
+async def _told_of(watcher: HubClient, wanted: Command) -> None:
+    """Return once a view hears that `wanted` was asked for, or the hub is gone: views are told behind the ranks."""
+    async for event in watcher.events():
+        if isinstance(event, CommandStatus) and event.id == wanted.id:
+            return
 
 
 @contextmanager
-def ended(process: "subprocess.Popen[str]") -> Iterator[None]:
+def ended(process: "subprocess.Popen[str]") -> Iterator["subprocess.Popen[str]"]:
     """However the block is left, the run is over: a failed test must not leave one that a failpoint holds for ever."""
     with process:
         try:
-            yield
+            yield process
         finally:
             process.kill()
 
@@ -170,6 +186,15 @@ def finish(process: "subprocess.Popen[str]", exit_code: int = 0) -> list[Line]:
 def train(folder: Path, name: str, *sets: str, exit_code: int = 0, extra: tuple[str, ...] = ()) -> list[Line]:
     """All lines of a run from start to end."""
     return finish(start(folder, name, *sets, extra=extra), exit_code)
+
+
+def stopped_at(folder: Path, name: str, step: int, *sets: str) -> list[Line]:
+    """All lines of a run that is sent SIGINT while it stands before `step`: how fast the machine is does not matter."""
+    with ended(start_to(folder, name, f"rank.1.step.{step}", "stop", *sets)) as process:
+        stop(process)
+        wait_until(lambda: phase_of(folder, name) == "stopping")
+        go_on(folder)
+        return finish(process, exit_code=130)
 
 
 def read_until(process: "subprocess.Popen[str]", wanted: Callable[[Line], bool]) -> list[Line]:
@@ -198,6 +223,12 @@ def show(folder: Path, name: str) -> Line:
     return shown
 
 
+def phase_of(folder: Path, name: str) -> str:
+    """What `run.json` says of a live run, without another process; empty when there is none."""
+    info = RunFolder(folder / "runs" / name).read_info()
+    return info.phase if info is not None else ""
+
+
 def at_step(step: int) -> Callable[[Line], bool]:
     """Wanted: the line of this step."""
     return lambda line: line["kind"] == "step" and line["step"] >= step
@@ -219,7 +250,7 @@ def stop(process: "subprocess.Popen[str]", number: signal.Signals = signal.SIGIN
     (os.killpg if group else os.kill)(process.pid, number)
 
 
-def wait_until(condition: Callable[[], object], deadline_s: float = 30.0) -> None:
+def wait_until(condition: Callable[[], object], deadline_s: float = DEADLINE_S) -> None:
     """Return as soon as `condition` holds; fail when it does not in time."""
     give_up_at = time.monotonic() + deadline_s
     while not condition():

@@ -15,7 +15,7 @@ from types import TracebackType
 
 import pyte
 
-from tests.end_to_end.runs import PLT_TUI, environment
+from tests.end_to_end.runs import DEADLINE_S, PLT_TUI, environment
 
 LEAVE_ALTERNATE_SCREEN = b"\x1b[?1049l"
 
@@ -82,29 +82,29 @@ class Terminal:
         for key in keys:
             os.write(self._master, key.encode())
 
-    def wait_for(self, *wanted: str, deadline_s: float = 40.0) -> None:
+    def wait_for(self, *wanted: str, deadline_s: float = DEADLINE_S) -> None:
         """Return once every one of `wanted` is on the screen."""
         seen = self._read_for(lambda: all(text in self.text for text in wanted), deadline_s)
         assert seen, f"not on the screen in {deadline_s} s: {wanted}\n{self.text}"
 
-    def wait_until(self, happens: Callable[[], object], deadline_s: float = 40.0) -> None:
+    def wait_until(self, happens: Callable[[], object], deadline_s: float = DEADLINE_S) -> None:
         """Return once `happens()` is true of what is on the screen."""
         assert self._read_for(lambda: bool(happens()), deadline_s), self.text
 
-    def wait_until_gone(self, text: str, deadline_s: float = 40.0) -> None:
+    def wait_until_gone(self, text: str, deadline_s: float = DEADLINE_S) -> None:
         """Return once `text` is on the screen no more."""
         assert self._read_for(lambda: text not in self.text, deadline_s), self.text
 
     def stop_reading(self) -> None:
         """Let the command write until nothing goes in any more: resized all the time it draws all the time."""
-        waiting, give_up_at = [0], time.monotonic() + 40.0
+        waiting, give_up_at = [0], time.monotonic() + DEADLINE_S
         while len(waiting) < 4 or len({*waiting[-4:]}) > 1:
             assert time.monotonic() < give_up_at, "the command never filled its terminal"
             fcntl.ioctl(self._master, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 81 + len(waiting) % 60, 0, 0))
             time.sleep(0.05)
             waiting.append(struct.unpack("i", fcntl.ioctl(self._master, termios.FIONREAD, bytes(4)))[0])
 
-    def wait_for_exit(self, deadline_s: float = 40.0) -> int:
+    def wait_for_exit(self, deadline_s: float = DEADLINE_S) -> int:
         """The exit code of the command."""
         assert self._read_for(lambda: self.process.poll() is not None, deadline_s), self.text
         if self._master >= 0:

@@ -10,7 +10,7 @@ from plt_tui.config.schema import RunConfig
 from plt_tui.control.folder import RunFolder
 from plt_tui.control.record import Recorder
 from plt_tui.protocol.events import End, Phase, Run, Step
-from tests.end_to_end.runs import DEADLINE_S, command, options, show
+from tests.end_to_end.runs import DEADLINE_S, command, options, show, wait_until
 from tests.end_to_end.terminal import Terminal
 
 ENDLESS = options("train.steps=100000", "optim.warmup=0", "optim.schedule=constant", "parallel.ranks=1")
@@ -63,7 +63,7 @@ def test_a_session_among_runs(tmp_path: Path) -> None:
         assert terminal.wait_for_exit() == 0
         assert b"Traceback" not in terminal.output
     command(tmp_path, "ctl", "live", "stop")
-    assert show(tmp_path, "live")["state"] == "stopped"
+    wait_until(lambda: show(tmp_path, "live")["state"] == "stopped")
 
 
 def test_compare_opens_on_a_terminal(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.end_to_end.invariants import assert_sound, reference_of
-from tests.end_to_end.runs import at_step, finish, read_until, start, train
+from tests.end_to_end.runs import ended, finish, go_on, start_to, train
 
 PLUGIN = Path(__file__).with_name("flipping_plugin.py")
 SETS = ("model.arch=flipping", "train.steps=250", "checkpoint.every=25", "sample.every=0", "eval.every=0")
@@ -19,10 +19,10 @@ def test_a_flipped_bit_is_named_and_never_saved(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setenv("FLIP_WHEN", str(armed))
     extra = ("--plugin", str(PLUGIN))
     train(tmp_path, "healthy", *SETS, extra=extra)
-    process = start(tmp_path, "flipped", *SETS, extra=extra)
-    lines = read_until(process, at_step(30))
-    armed.touch()
-    lines += finish(process)
+    with ended(start_to(tmp_path, "flipped", "rank.0.step.30", "stop", *SETS, extra=extra)) as process:
+        armed.touch()
+        go_on(tmp_path)
+        lines = finish(process)
     assert armed.with_suffix(".fired").exists()
     feed = assert_sound(tmp_path, "flipped", reference_of(tmp_path, "healthy"), exit_code=0, told=lines)
     (failure,) = feed.state.failures

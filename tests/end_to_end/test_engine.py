@@ -9,16 +9,12 @@ import pytest
 
 from tests.end_to_end.runs import (
     CORPUS,
-    at_step,
     command,
     end_of,
     environment,
-    finish,
     losses,
     options,
-    read_until,
-    start,
-    stop,
+    stopped_at,
     train,
 )
 
@@ -63,10 +59,7 @@ def test_everything_at_once_resumes_to_the_same_bits(folder: Path) -> None:
     """Muon, accumulation, dropout, bf16, windows, recomputation, mixed packed corpora: stop and resume equals no stop."""
     corpora = f'data.train=["{CORPUS}", "{folder}/squares.jsonl"]'
     reference = train(folder, "whole", *EVERYTHING, corpora)
-    process = start(folder, "parts", *EVERYTHING, corpora)
-    before = read_until(process, at_step(20))
-    stop(process)
-    before += finish(process, exit_code=130)
+    before = stopped_at(folder, "parts", 21, *EVERYTHING, corpora)
     after = train(folder, "parts", *EVERYTHING, corpora)
     assert {**losses(before), **losses(after)} == losses(reference)
     assert end_of(after)["weights_sha256"] == end_of(reference)["weights_sha256"]

@@ -30,6 +30,7 @@ from tests.end_to_end.runs import (
     ended,
     finish,
     go_on,
+    phase_of,
     processes_of,
     read_until,
     show,
@@ -205,7 +206,7 @@ def test_a_stop_keeps_what_was_exported(tmp_path: Path) -> None:
     process = start_to(tmp_path, "stopped", "rank.1.step.30", "stop", *SMALL, *PATIENT, *EXPORT, own_group=True)
     with ended(process):
         os.killpg(process.pid, signal.SIGINT)
-        wait_until(lambda: show(tmp_path, "stopped")["state"] == "stopping")
+        wait_until(lambda: phase_of(tmp_path, "stopped") == "stopping")
         go_on(tmp_path)
         finish(process, exit_code=130)
     feed = assert_same(tmp_path, "stopped")
@@ -221,7 +222,7 @@ def test_a_stop_by_signal_waits_for_no_exporter_beyond_its_grace(tmp_path: Path,
         wait_until(lambda: exporters_of(tmp_path))
         began = time.monotonic()
         process.terminate()
-        wait_until(lambda: show(tmp_path, "late")["state"] == "stopping")
+        wait_until(lambda: phase_of(tmp_path, "late") == "stopping")
         go_on(tmp_path)
         told = finish(process, exit_code=143)
         assert time.monotonic() - began < 20.0  # far less than exporters are given at any other end

@@ -21,7 +21,7 @@ from plt_tui.protocol.commands import Command, new_command
 from plt_tui.protocol.events import Event, Phase, Run
 from tests.end_to_end.conftest import SMALL
 from tests.end_to_end.invariants import GONE_S, Reference, assert_sound, reference_of
-from tests.end_to_end.runs import arm, ask, command, finish, show, start, start_to, wait_to, wait_until
+from tests.end_to_end.runs import arm, ask, command, finish, has_fired, show, start, start_to, wait_to, wait_until
 
 EDIT = {"name": "lr", "value": 0.5, "mode": "scale"}
 WISH = new_command("set", {"name": "temperature", "value": 0.5}, actor="test")
@@ -95,7 +95,7 @@ def test_ranks_that_were_ahead_of_a_hanging_hub_leave_no_gap(tmp_path: Path, edi
 
     def kill_it_when_saved() -> None:
         try:
-            wait_until(saved.exists)
+            wait_until(lambda: saved.exists() and has_fired(tmp_path, "ahead", "hub.applied.set"))
         finally:
             process.kill()
 

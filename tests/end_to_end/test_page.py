@@ -27,6 +27,7 @@ LONG = (
     "checkpoint.every=0",
     "metrics.address=127.0.0.1:0",
     "parallel.ranks=1",
+    "metrics.log_every=0",  # the page keeps the newest lines, and what the tests look for is said once
 )
 SHOWN_STEP = "Number(document.querySelector('#loss').ariaLabel?.match(/[0-9,]+$/)[0].replaceAll(',', '') ?? 0)"
 DRAWN = "document.querySelector('#loss').toDataURL()"

@@ -19,6 +19,7 @@ from tests.end_to_end.runs import (
     show,
     start,
     stop,
+    stopped_at,
     train,
     wait_until,
 )
@@ -135,10 +136,7 @@ def test_three_ranks_resume_to_the_same_bits(folder: Path) -> None:
     """With three ranks the order of sums matters: DDP's buckets must lie as they did in the run that never stopped."""
     three = ("parallel.ranks=3", "train.steps=40", "checkpoint.every=15")
     whole = train(folder, "three", *three)
-    process = start(folder, "three-stopped", *three)
-    before = read_until(process, at_step(12))
-    stop(process)
-    before += finish(process, exit_code=130)
+    before = stopped_at(folder, "three-stopped", 13, *three)
     after = train(folder, "three-stopped", *three)
     assert {**losses(before), **losses(after)} == losses(whole)
     assert end_of(after)["weights_sha256"] == end_of(whole)["weights_sha256"]

@@ -263,7 +263,7 @@ async def test_who_comes_and_goes_is_told(hub: FakeHub, tmp_path: Path, monkeypa
 
 async def test_who_asks_and_leaves_again_is_no_viewer(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
     """`show` and `ctl` do not make the header of others flicker; nothing is said where nothing has changed."""
-    monkeypatch.setattr(audience_module, "TELL_S", 0.1)
+    monkeypatch.setattr(audience_module, "TELL_S", 0.5)
     said = list[Event]()
     leave = hub.feed.listen(lambda: said.extend(hub.feed._newest[topic][1] for topic in hub.feed._newest))
     audience = Audience(hub.feed)
@@ -271,7 +271,7 @@ async def test_who_asks_and_leaves_again_is_no_viewer(hub: FakeHub, monkeypatch:
         await until(lambda: said)
         async with following(hub, audience):
             await asyncio.sleep(0.02)
-        await asyncio.sleep(0.2)
+        await asyncio.sleep(1.0)
     assert [len(event.viewers) for event in said if isinstance(event, Viewers)] == [1]
     leave()
 

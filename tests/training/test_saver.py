@@ -271,14 +271,17 @@ def test_training_goes_on_through_saves_that_fail_and_the_next_interval_tries_ag
     dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every interval one failure, no step lost, and a checkpoint as soon as there is room."""
-    room = tmp_path / "room"
+    room, has_failed = tmp_path / "room", threading.Event()
     monkeypatch.setattr(checkpoint, "write", _needing(room, checkpoint.write))
     play = Play(dataset, tmp_path, {}, "checkpoint.every=3")
     send = play.link.send
 
     def watch(event: object) -> None:
         send(event)  # type: ignore[arg-type]
+        if isinstance(event, CheckpointFailed) and event.step == 6:
+            has_failed.set()
         if isinstance(event, Step) and event.step == 8:
+            assert has_failed.wait(PATIENCE_S)
             room.touch()
 
     play.link.send = watch  # type: ignore[method-assign]

@@ -52,12 +52,12 @@ def curves_in(root: Element) -> Iterator[tuple[str, list[tuple[float, float]]]]:
 
 
 def test_one_step_of_a_hundred_thousand_is_seen() -> None:
-    """A spike reaches its height in its pixel column; the smooth curve does not move; it takes well below a second."""
+    """A spike reaches its height in its pixel column; the smooth curve does not move; it takes well below a second of CPU."""
     losses = noisy(100_000)
     losses[70_000] = 4.5
-    started_s = time.perf_counter()
+    started_s = time.process_time()
     text = picture(title="t", subtitle="s", line=columns(losses))
-    assert time.perf_counter() - started_s < 1.0
+    assert time.process_time() - started_s < 1.0
     assert len(text) < 200_000
     (_, raw), (_, smooth), *_ = curves_in(ElementTree.fromstring(text))
     x = LEFT + 0.7 * (RIGHT - LEFT)

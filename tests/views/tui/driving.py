@@ -21,7 +21,7 @@ from plt_tui.views.tui.screens.run import RunScreen
 
 WIDE, COMPACT = (140, 45), (80, 24)
 SAME_PICTURES = 5
-DEADLINE_S = 10.0
+DEADLINE_S = 60.0
 
 
 def make_app(

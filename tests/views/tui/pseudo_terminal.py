@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-DEADLINE_S = 20.0
+DEADLINE_S = 60.0
 SCRIPT = """
 import fakes
 from plt_tui.config.schema import UiSection

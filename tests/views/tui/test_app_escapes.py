@@ -50,7 +50,7 @@ KEYS = (
     *("ctrl+p", "s", "escape", "escape", "news", "escape", "Y"),
 )
 """Through all panes, large and small, all dialogs, the search, the help and the palette."""
-SESSION_S = 90.0
+SESSION_S = 300.0
 """How long all keys may take on a machine that has other things to do."""
 
 
@@ -69,6 +69,7 @@ def outputs() -> dict[str, tuple[set[str], str]]:
         return dict(zip(cases, map(sequences, threads.map(session, cases.values())), strict=True))
 
 
+@pytest.mark.timeout(2 * SESSION_S)  # whichever comes first waits for `outputs`
 def test_hostile_texts_add_no_sequence(outputs: dict[str, tuple[set[str], str]]) -> None:
     """Modes, titles, links, clipboard, questions, strings: what is sent is what is sent without them."""
     (said, _), (usual, _) = outputs["hostile"], outputs["harmless"]
@@ -76,6 +77,7 @@ def test_hostile_texts_add_no_sequence(outputs: dict[str, tuple[set[str], str]])
     assert {"CSI ?1049h", "SGR 1", "]52", "]9", "]11;?"} <= usual
 
 
+@pytest.mark.timeout(2 * SESSION_S)
 def test_hostile_texts_add_no_control_or_invisible_character(outputs: dict[str, tuple[set[str], str]]) -> None:
     """Between the sequences stands what can be seen, and the few controls that drawing needs; no line grows by marks."""
     (_, text), (_, usual) = outputs["hostile"], outputs["harmless"]
@@ -84,6 +86,7 @@ def test_hostile_texts_add_no_control_or_invisible_character(outputs: dict[str, 
     assert not re.search("[\u0301\u0489\u20dd]{9}", text)
 
 
+@pytest.mark.timeout(2 * SESSION_S)
 def test_hostile_texts_are_shown_as_what_they_are(outputs: dict[str, tuple[set[str], str]]) -> None:
     """The filter hides nothing: every class was on the screen, escaped, so that the comparison means something."""
     _, text = outputs["hostile"]
