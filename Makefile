@@ -20,8 +20,9 @@ help:  ## show this list
 demo: .venv/installed  ## train the built-in quick start under the terminal UI
 	@.venv/bin/plt-tui run $(ARGS)
 
+# Hundreds of processes that tests start find the package compiled, whatever the environment says.
 test: .venv/installed-dev  ## run the whole test suite
-	@OMP_NUM_THREADS=1 .venv/bin/python -m pytest --numprocesses 3 --dist loadgroup --no-loadscope-reorder $(ARGS)
+	@OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= .venv/bin/python -m pytest --numprocesses 3 --dist loadgroup --no-loadscope-reorder $(ARGS)
 
 install: .venv/installed  ## make the environment alone: .venv/bin/plt-tui is the tool
 	@echo ".venv/bin/plt-tui is ready"

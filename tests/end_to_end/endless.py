@@ -8,7 +8,7 @@ from pathlib import Path
 
 from plt_tui.control.folder import RunFolder
 from tests.end_to_end.invariants import assert_sound
-from tests.end_to_end.runs import command, options, show, wait_until
+from tests.end_to_end.runs import UNHURRIED, command, options, show, wait_until
 
 ENDLESS = ("train.steps=1000000", "optim.warmup=0", "optim.schedule=constant", "eval.every=0", "sample.every=0")
 MORE_STEPS = 10
@@ -20,7 +20,7 @@ def endless(place: Path, name: str, *sets: str) -> Iterator[RunFolder]:
 
     It never restarts, and nothing is wrong with what it leaves (see `invariants`).
     """
-    command(place, "run", "--detach", "--name", name, *options(*ENDLESS, *sets))
+    command(place, "run", "--detach", "--name", name, *options(*ENDLESS, *sets), *UNHURRIED)
     folder = RunFolder(place / "runs" / name)
     try:
         trains_on(folder)

@@ -36,6 +36,8 @@ TINY = (
     "parallel.ranks=2",
 )
 """A model whose step takes a few milliseconds."""
+UNHURRIED = ("--set", "model.arch=unhurried", "--plugin", str(Path(__file__).with_name("unhurried_plugin.py")))
+"""Words for a run that is only looked at and steered; see that file."""
 DEADLINE_S = 90.0
 """Patience with what is not measured: a command, a start, the next picture of a view, on cores that others use too."""
 

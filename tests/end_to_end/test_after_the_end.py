@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from plt_tui.control.folder import RunFolder
-from tests.end_to_end.runs import command, options, wait_until
+from tests.end_to_end.runs import UNHURRIED, command, options, wait_until
 from tests.end_to_end.terminal import Terminal
 
 SAID_S = 3.0
@@ -21,7 +21,7 @@ RESUME = "plt-tui run --resume auto --name shot"
 @pytest.fixture
 def run(tmp_path: Path) -> Iterator[RunFolder]:
     """A run in the background that has saved a checkpoint."""
-    command(tmp_path, "run", "--detach", "--name", "shot", *ENDLESS)
+    command(tmp_path, "run", "--detach", "--name", "shot", *ENDLESS, *UNHURRIED)
     folder = RunFolder(tmp_path / "runs" / "shot")
     try:
         wait_until(lambda: any(folder.checkpoints.glob("*/manifest.json")), 60.0)

@@ -10,7 +10,7 @@ from plt_tui.config.schema import RunConfig
 from plt_tui.control.folder import RunFolder
 from plt_tui.control.record import Recorder
 from plt_tui.protocol.events import End, Phase, Run, Step
-from tests.end_to_end.runs import DEADLINE_S, command, options, show, wait_until
+from tests.end_to_end.runs import DEADLINE_S, UNHURRIED, command, options, show, wait_until
 from tests.end_to_end.terminal import Terminal
 
 ENDLESS = options("train.steps=100000", "optim.warmup=0", "optim.schedule=constant", "parallel.ranks=1")
@@ -44,7 +44,7 @@ def finished_run(folder: Path, name: str, lr: float) -> None:
 def test_a_session_among_runs(tmp_path: Path) -> None:
     """Live and finished runs are listed; one is opened and steered, two are compared, and the live one outlives the view."""
     finished_run(tmp_path, "done", 0.25)
-    command(tmp_path, "run", "--detach", "--name", "live", *ENDLESS)
+    command(tmp_path, "run", "--detach", "--name", "live", *ENDLESS, *UNHURRIED)
     with Terminal(tmp_path) as terminal:
         terminal.wait_for("all runs in runs", "2 runs, 1 live", "training", "finished", "20/20 100%", deadline_s=DEADLINE_S)
         terminal.press("\r")

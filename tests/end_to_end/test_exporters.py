@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-import pytest
 
 from plt_tui.control.feed import Feed
 from plt_tui.control.folder import RunFolder
@@ -46,6 +45,15 @@ EXPORT = ("export.to=['tensorboard']",)
 PATIENT = ("control.hang_s=600",)
 """The run waits for the test, which stops a rank while it looks at an exporter."""
 KILLED = -signal.SIGKILL
+DYING = {
+    "raising": "OSError: the server is gone \\x1b]0;owned\\x07 (exit code 1); started again in 5 s",
+    "leaving": "ended with exit code 5; started again in 5 s",
+    "refusing": "RuntimeError: no such thing (exit code 1); started again in 5 s",
+    "eating": "MemoryError: (exit code 1); started again in 5 s",
+}
+"""Exporters of the plug-in, and what is told of their first end."""
+ENDLESS = ("hanging", "spinning", "flooding")
+"""Those that do not end by themselves."""
 
 Rows = list[list[Any]]
 
@@ -145,44 +153,50 @@ def test_an_exporter_that_is_killed_misses_nothing_and_repeats_nothing(tmp_path:
     assert len(list((tmp_path / "runs/shot/exports/tensorboard").glob("events*"))) == 2
 
 
-@pytest.mark.parametrize(
-    ("name", "told"),
-    [
-        ("raising", "OSError: the server is gone \\x1b]0;owned\\x07 (exit code 1); started again in 5 s"),
-        ("leaving", "ended with exit code 5; started again in 5 s"),
-        ("refusing", "RuntimeError: no such thing (exit code 1); started again in 5 s"),
-        ("eating", "MemoryError: (exit code 1); started again in 5 s"),
-        ("hanging", None),
-        ("spinning", None),
-        ("flooding", None),
-    ],
-)
-def test_nothing_that_an_exporter_does_reaches_the_run(
-    tmp_path: Path, undisturbed: Reference, name: str, told: str | None
-) -> None:
-    """Same bits, no gap, nothing left; what it died of is told. One that never ends is ended with the run."""
-    both = f"export.to=['tensorboard','{name}']"
-    process = start_to(tmp_path, "hurt", "rank.1.step.20", "stop", *SMALL, *PATIENT, both, extra=("--plugin", HOSTILE))
+def test_exporters_that_die_do_not_reach_the_run(tmp_path: Path, undisturbed: Reference) -> None:
+    """All of them at once: same bits, no gap, nothing left, the one that works misses nothing; what each died of is told."""
+    process = start_beside(tmp_path, *DYING)
     with ended(process):
         run = RunFolder(tmp_path / "runs" / "hurt")
-        if told is not None:
-            wait_until(lambda: alerts_of(read_feed(run), f"export {name}"), 60.0)
-        else:
-            wait_until(lambda: len(exporters_of(tmp_path)) == 2)
+        for name in DYING:
+            wait_until(lambda name=name: alerts_of(read_feed(run), f"export {name}"))
         go_on(tmp_path)
-        if told is None:  # it would be waited for
-            read_until(process, lambda line: line["kind"] == "end")
-            with suppress(psutil.NoSuchProcess):
-                for exporter in exporters_of(tmp_path):
-                    if name in exporter.cmdline():
-                        exporter.kill()
         finish(process)
     feed = assert_sound(tmp_path, "hurt", undisturbed, exit_code=0, failpoints=["rank.1.step.20"])
-    if told is not None:
-        assert alerts_of(feed, f"export {name}")[0] == f"export {name}: {told}"
+    told = {name: alerts_of(feed, f"export {name}")[0] for name in DYING}
+    assert told == {name: f"export {name}: {what}" for name, what in DYING.items()}
     assert_same(tmp_path, "hurt")
-    logs = list(run.logs.glob(f"export-{name}.log*"))
-    assert sum(path.stat().st_size for path in logs) < 10 << 20
+    assert_logs_are_small(run, *DYING)
+
+
+def test_exporters_that_never_end_do_not_reach_the_run(tmp_path: Path, undisturbed: Reference) -> None:
+    """All of them at once, and they are ended with the run."""
+    process = start_beside(tmp_path, *ENDLESS)
+    with ended(process):
+        run = RunFolder(tmp_path / "runs" / "hurt")
+        wait_until(lambda: len(exporters_of(tmp_path)) == 1 + len(ENDLESS))
+        go_on(tmp_path)
+        read_until(process, lambda line: line["kind"] == "end")  # then they would be waited for
+        for exporter in exporters_of(tmp_path):
+            with suppress(psutil.NoSuchProcess):
+                if set(ENDLESS) & set(exporter.cmdline()):
+                    exporter.kill()
+        finish(process)
+    assert_sound(tmp_path, "hurt", undisturbed, exit_code=0, failpoints=["rank.1.step.20"])
+    assert_same(tmp_path, "hurt")
+    assert_logs_are_small(run, *ENDLESS)
+
+
+def start_beside(folder: Path, *names: str) -> subprocess.Popen[str]:
+    """A run with TensorBoard's exporter and these, held at step 20."""
+    to = f"export.to={['tensorboard', *names]}"
+    return start_to(folder, "hurt", "rank.1.step.20", "stop", *SMALL, *PATIENT, to, extra=("--plugin", HOSTILE))
+
+
+def assert_logs_are_small(run: RunFolder, *names: str) -> None:
+    """Whatever an exporter prints."""
+    for name in names:
+        assert sum(path.stat().st_size for path in run.logs.glob(f"export-{name}.log*")) < 10 << 20
 
 
 def test_no_exporter_outlives_a_hub_that_is_killed(tmp_path: Path, undisturbed: Reference) -> None:

@@ -27,7 +27,7 @@ from plt_tui.protocol.events import CommandStatus
 from plt_tui.views.client import HubClient
 from tests.end_to_end.endless import ENDLESS, endless, steps_of, trains_on
 from tests.end_to_end.invariants import assert_sound
-from tests.end_to_end.runs import DEADLINE_S, PLT_TUI, command, environment, options, show, wait_until
+from tests.end_to_end.runs import DEADLINE_S, PLT_TUI, UNHURRIED, command, environment, options, show, wait_until
 from tests.end_to_end.terminal import LEAVE_ALTERNATE_SCREEN, Terminal
 
 NAME = "watched"
@@ -230,7 +230,7 @@ def headless(folder: Path, name: str, stdout: int, *words: str, closed: bool = F
 
     sets = options(*ENDLESS, "parallel.ranks=1", "parallel.threads=1")
     process = subprocess.Popen(
-        [*PLT_TUI, "run", "--no-ui", *words, "--name", name, *sets],
+        [*PLT_TUI, "run", "--no-ui", *words, "--name", name, *sets, *UNHURRIED],
         cwd=folder,
         env=environment(),
         stdin=subprocess.DEVNULL,

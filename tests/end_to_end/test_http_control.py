@@ -12,9 +12,28 @@ from typing import Any
 
 import psutil
 
-from tests.end_to_end.runs import at_step, command, end_of, ended, finish, options, processes_of, read_until, start, wait_until
+from tests.end_to_end.runs import (
+    UNHURRIED,
+    at_step,
+    command,
+    end_of,
+    ended,
+    finish,
+    options,
+    processes_of,
+    read_until,
+    start,
+    wait_until,
+)
 
-LONG = ("train.steps=1000000", "eval.every=0", "sample.every=0", "checkpoint.every=0", "metrics.address=127.0.0.1:0")
+LONG = (
+    "train.steps=1000000",
+    "eval.every=0",
+    "sample.every=0",
+    "checkpoint.every=0",
+    "metrics.address=127.0.0.1:0",
+    "parallel.ranks=1",
+)
 COMMANDS = "/api/v1/commands"
 
 
@@ -74,7 +93,7 @@ def send_broken(url: str, token: str) -> None:
 
 def test_a_run_is_steered_over_http(tmp_path: Path) -> None:
     """Pause, resume, a new rate and a stop by who has the token; each answer names the step, and the journal who asked."""
-    process = start(tmp_path, "steered", *LONG, extra=("--http-control",))
+    process = start(tmp_path, "steered", *LONG, extra=("--http-control", *UNHURRIED))
     with ended(process):
         read_until(process, at_step(5))
         url, token = url_of(tmp_path, "steered"), token_of(tmp_path, "steered")
@@ -117,7 +136,7 @@ def test_a_run_that_is_shown_to_other_machines_takes_no_command(tmp_path: Path) 
     said = command(tmp_path, "run", "--no-ui", "--serve-metrics", "--name", "shown", *options(wide), exit_code=2)
     assert "metrics.token = true" in said
     assert not (tmp_path / "runs" / "shown").exists()
-    process = start(tmp_path, "shown", *LONG, wide, "metrics.token=true", extra=("--serve-metrics",))
+    process = start(tmp_path, "shown", *LONG, wide, "metrics.token=true", extra=("--serve-metrics", *UNHURRIED))
     with ended(process):
         read_until(process, at_step(5))
         url, token = url_of(tmp_path, "shown"), token_of(tmp_path, "shown")
@@ -133,13 +152,13 @@ def test_a_run_that_is_shown_to_other_machines_takes_no_command(tmp_path: Path) 
 
 def test_a_token_dies_with_its_hub(tmp_path: Path) -> None:
     """However it ended: the next hub has another one, and without control none is left lying there."""
-    process = start(tmp_path, "killed", *LONG, extra=("--http-control",))
+    process = start(tmp_path, "killed", *LONG, extra=("--http-control", *UNHURRIED))
     with ended(process):
         read_until(process, at_step(3))
         first = token_of(tmp_path, "killed")
         process.kill()
     wait_until(lambda: not processes_of(tmp_path))
-    again = start(tmp_path, "killed", *LONG, extra=("--http-control", "--resume", "auto"))
+    again = start(tmp_path, "killed", *LONG, extra=("--http-control", "--resume", "auto", *UNHURRIED))
     with ended(again):
         read_until(again, at_step(3))
         second, url = token_of(tmp_path, "killed"), url_of(tmp_path, "killed")
@@ -149,7 +168,9 @@ def test_a_token_dies_with_its_hub(tmp_path: Path) -> None:
         again.kill()
     wait_until(lambda: not processes_of(tmp_path))
     assert (tmp_path / "runs/killed/http-token").exists()
-    third = start(tmp_path, "killed", *LONG, "metrics.control=false", "metrics.serve=false", extra=("--resume", "auto"))
+    third = start(
+        tmp_path, "killed", *LONG, "metrics.control=false", "metrics.serve=false", extra=("--resume", "auto", *UNHURRIED)
+    )
     with ended(third):
         read_until(third, at_step(3))
         assert not (tmp_path / "runs/killed/http-token").exists()
@@ -159,7 +180,7 @@ def test_a_token_dies_with_its_hub(tmp_path: Path) -> None:
 
 def test_a_detached_run_says_where_it_is_served(tmp_path: Path) -> None:
     """And where its token lies; the token itself is nowhere in what is printed."""
-    said = command(tmp_path, "run", "--detach", "--http-control", "--name", "afar", *options(*LONG))
+    said = command(tmp_path, "run", "--detach", "--http-control", "--name", "afar", *options(*LONG), *UNHURRIED)
     assert f"{url_of(tmp_path, 'afar')} shows this run and takes commands for who has the token in" in said
     assert token_of(tmp_path, "afar") not in said
     command(tmp_path, "ctl", "afar", "stop", "--now")

@@ -10,7 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from plt_tui.protocol.events import Steps
 from plt_tui.protocol.framing import decode
-from tests.end_to_end.runs import at_step, command, finish, read_until, start
+from tests.end_to_end.runs import UNHURRIED, at_step, command, finish, read_until, start
 
 
 def get(url: str) -> bytes:
@@ -56,7 +56,7 @@ def test_a_run_can_be_watched_over_http(tmp_path: Path) -> None:
         "train.steps=100000",
         "eval.every=10",
         "metrics.address=127.0.0.1:0",
-        extra=("--serve-metrics",),
+        extra=("--serve-metrics", *UNHURRIED),
     )
     lines = read_until(process, at_step(30))
     url = json.loads((tmp_path / "runs/served/run.json").read_text())["metrics_url"]

@@ -16,7 +16,7 @@ from plt_tui.control.folder import RunFolder
 from plt_tui.control.record import read_journal
 from plt_tui.protocol.events import CommandStatus
 from tests.browser import DEADLINE_MS, visit
-from tests.end_to_end.runs import at_step, ended, finish, read_until, show, start, stop, wait_until
+from tests.end_to_end.runs import UNHURRIED, at_step, ended, finish, read_until, show, start, stop, wait_until
 
 PLUGIN = Path(__file__).with_name("hostile_plugin.py")
 MARKUP = "<img src=x onerror='window.owned = 1'><script>window.owned = 2</script><b id=owned>&amp;"
@@ -76,7 +76,7 @@ def wait_for_step(page: Page, step: int) -> None:
 def test_the_page_shows_a_run_as_it_goes_on(tmp_path: Path) -> None:
     """The curve moves; state, ranks, machine, sample and log are there; nobody else is asked, and nothing can be done."""
     with (
-        served(tmp_path, "watched", "parallel.ranks=2", extra=("--serve-metrics",), exit_code=130) as run,
+        served(tmp_path, "watched", "parallel.ranks=2", extra=("--serve-metrics", *UNHURRIED), exit_code=130) as run,
         visit(run.url) as visited,
     ):
         page = visited.page
@@ -102,7 +102,10 @@ def test_the_page_shows_a_run_as_it_goes_on(tmp_path: Path) -> None:
 
 def test_who_has_the_token_pauses_resumes_and_changes_the_run(tmp_path: Path) -> None:
     """Each button does what the record says it did; the token leaves the address bar; the end of the run is told as such."""
-    with served(tmp_path, "steered", extra=("--http-control",)) as run, visit(f"{run.url}/#token={run.token}") as visited:
+    with (
+        served(tmp_path, "steered", extra=("--http-control", *UNHURRIED)) as run,
+        visit(f"{run.url}/#token={run.token}") as visited,
+    ):
         page = visited.page
         run_token = run.token  # gone with the run
         expect(page.locator("#control-card")).to_be_visible()
@@ -135,7 +138,7 @@ def test_who_has_the_token_pauses_resumes_and_changes_the_run(tmp_path: Path) ->
 
 def test_without_the_token_nothing_is_shown(tmp_path: Path) -> None:
     """The page asks for the token and holds nothing of the run; a wrong one opens nothing, the right one all."""
-    with served(tmp_path, "closed", extra=("--http-control",), exit_code=130) as run, visit(run.url) as visited:
+    with served(tmp_path, "closed", extra=("--http-control", *UNHURRIED), exit_code=130) as run, visit(run.url) as visited:
         page = visited.page
         expect(page.locator("#token-card")).to_be_visible()
         expect(page.locator("#control-card")).to_be_hidden()

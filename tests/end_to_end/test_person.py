@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from tests.end_to_end.runs import options, show
+from tests.end_to_end.runs import UNHURRIED, options, show
 from tests.end_to_end.terminal import Terminal
 
 UP = "\x1b[A"
@@ -31,7 +31,7 @@ def test_a_person_is_known_in_the_next_session(tmp_path: Path, own_home: Path) -
     settings.parent.mkdir(parents=True)
     settings.write_text(SETTINGS)
     endless = options("train.steps=100000", "optim.warmup=0", "optim.schedule=constant", "parallel.ranks=1")
-    with Terminal(tmp_path, "run", "--name", "mine", *endless, columns=140, rows=40) as terminal:
+    with Terminal(tmp_path, "run", "--name", "mine", *endless, *UNHURRIED, columns=140, rows=40) as terminal:
         terminal.wait_for("settings.toml:5: keys.puase: there is no", "f2 pause", "rank")
         terminal.press(":", "set gr\t")
         terminal.wait_for(":set grad_clip", "set grad_clip VALUE  ·  now 1.0")

@@ -18,7 +18,7 @@ from plt_tui.control.folder import RunFolder
 from tests import fake_ssh
 from tests.end_to_end.endless import ENDLESS, endless, trains_on
 from tests.end_to_end.invariants import assert_sound
-from tests.end_to_end.runs import command, options, processes_of, show, wait_until
+from tests.end_to_end.runs import UNHURRIED, command, options, processes_of, show, wait_until
 from tests.end_to_end.terminal import LEAVE_ALTERNATE_SCREEN, Terminal
 
 NAME = "far"
@@ -235,7 +235,7 @@ def test_a_run_from_its_life_to_its_end(monkeypatch: pytest.MonkeyPatch, tmp_pat
     fake_ssh.install(monkeypatch, near, home)
     run = RunFolder(home / "runs" / name)
     words = ["attach", f"ssh://gpu1/runs/{name}", "--remote-command", THERE]
-    begin = ["run", "--detach", "--name", name, *options(*ENDLESS, "parallel.ranks=1")]
+    begin = ["run", "--detach", "--name", name, *options(*ENDLESS, "parallel.ranks=1"), *UNHURRIED]
     command(home, *begin)
     with Terminal(near, *words) as terminal:
         terminal.wait_for("training", "loss")

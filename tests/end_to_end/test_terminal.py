@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from tests.end_to_end.runs import command, options, show, wait_until
+from tests.end_to_end.runs import UNHURRIED, command, options, show, wait_until
 from tests.end_to_end.terminal import LEAVE_ALTERNATE_SCREEN, Terminal
 
 DOWN = "\x1b[B"
-ENDLESS = options("train.steps=100000", "optim.warmup=0", "optim.schedule=constant")
+ENDLESS = [*options("train.steps=100000", "optim.warmup=0", "optim.schedule=constant"), *UNHURRIED]
 
 
 def test_a_session_by_keys(tmp_path: Path) -> None:

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.end_to_end.runs import PLT_TUI, command, environment, options, show, wait_until
+from tests.end_to_end.runs import PLT_TUI, UNHURRIED, command, environment, options, show, wait_until
 
-ENDLESS = options("train.steps=100000", "optim.warmup=0", "optim.schedule=constant")
+ENDLESS = [*options("train.steps=100000", "optim.warmup=0", "optim.schedule=constant", "parallel.ranks=1"), *UNHURRIED]
 DEADLINE_S = 60.0
 
 

@@ -25,6 +25,7 @@ from plt_tui.web.server import TAB_PROTOCOL
 from tests.browser import visit
 from tests.end_to_end.runs import (
     PLT_TUI,
+    UNHURRIED,
     at_step,
     command,
     ended,
@@ -84,7 +85,7 @@ def serving(folder: Path, *words: str) -> Iterator[Web]:
 @contextmanager
 def training(folder: Path, name: str) -> Iterator[None]:
     """A run that goes on for as long as the block."""
-    process = start(folder, name, *ENDLESS)
+    process = start(folder, name, *ENDLESS, extra=UNHURRIED)
     with ended(process):
         read_until(process, at_step(20))
         yield
