@@ -28,7 +28,7 @@ import psutil
 from benchmarks.records import read_steps
 from benchmarks.table import Row, row
 from benchmarks.terminal import Terminal
-from benchmarks.workplace import QUIET, Workplace, headless, started, wait_for_step, workplace
+from benchmarks.workplace import QUIET, Workplace, headless, ranks_of, started, wait_for_step, waited_s, workplace
 from plt_tui.control.folder import RunFolder, RunInfo
 from plt_tui.protocol.hello import hello
 
@@ -64,6 +64,11 @@ class Scene:
         return psutil.Process(self._info.pid)
 
     @property
+    def ranks(self) -> list[psutil.Process]:
+        """The processes of the ranks."""
+        return ranks_of(self.hub)
+
+    @property
     def _info(self) -> RunInfo:
         info = self.folder.read_info()
         assert info is not None
@@ -77,16 +82,22 @@ LogPath = Callable[[Scene], Path]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Window:
-    """From `began` to `ended`, Unix time in seconds, and the CPU time that the hub has used meanwhile."""
+    """From `began` to `ended`, Unix time in seconds; what the hub has used and how long a rank waited for a core meanwhile."""
 
     began: float
     ended: float
     hub_cpu_s: float = 0.0
+    waited_s: float = 0.0
 
     @property
     def hub_share(self) -> float:
         """What the hub has used, in percent of a core."""
         return 100 * self.hub_cpu_s / (self.ended - self.began)
+
+    @property
+    def waited_share(self) -> float:
+        """How long a rank waited for a core, in percent of the time."""
+        return 100 * self.waited_s / (self.ended - self.began)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,20 +144,32 @@ def ratio(times: Sequence[float], hurt: Hurt) -> float:
     return 2 * rate(times, hurt.during) / (rate(times, hurt.before) + rate(times, hurt.after))
 
 
+def more_waiting(hurt: Hurt) -> float:
+    """How much longer a rank waited for a core than in the two windows around, in percent of the time."""
+    return hurt.during.waited_share - (hurt.before.waited_share + hurt.after.waited_share) / 2
+
+
 def _rows(hurt: Mapping[str, Sequence[Hurt]], times: Sequence[float]) -> Iterator[Row]:
     for what, windows in hurt.items():
         ratios = [ratio(times, window) for window in windows]
         words = f"steps/s with {what}, against without"
         yield row(f"({words})", ratios) if what == NOTHING else row(words, ratios, at_least=0.98)
+        yield row(
+            f"(ranks wait for a core with {what}, more than without)",
+            [more_waiting(window) for window in windows],
+            "% of the time",
+        )
         yield row(f"(CPU of the hub with {what})", [window.during.hub_share for window in windows], "% of a core")
 
 
 def _window(scene: Scene, fault: Fault, seconds: float) -> Window:
     with fault(scene):
         time.sleep(SETTLE_S)
-        began, before_s = time.time(), cpu_s(scene.hub)
+        hub, ranks = scene.hub, scene.ranks
+        began, before_s, waited_before_s = time.time(), cpu_s(hub), waited_s(ranks)
         time.sleep(seconds)
-        return Window(began=began, ended=time.time(), hub_cpu_s=cpu_s(scene.hub) - before_s)
+        used_s, waiting_s = cpu_s(hub) - before_s, waited_s(ranks) - waited_before_s
+        return Window(began=began, ended=time.time(), hub_cpu_s=used_s, waited_s=waiting_s)
 
 
 def cpu_s(process: psutil.Process) -> float:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import psutil
 
@@ -20,7 +19,7 @@ from benchmarks.disturbance import cpu_s
 from benchmarks.records import newest_step, read_steps
 from benchmarks.table import Row, row
 from benchmarks.terminal import Terminal
-from benchmarks.workplace import QUIET, Workplace, headless, ranks_of, started, wait_for_step, workplace
+from benchmarks.workplace import QUIET, Workplace, headless, ranks_of, started, wait_for_step, waited_s, workplace
 from plt_tui.control.folder import RunFolder
 
 NAME = "bench"
@@ -123,10 +122,10 @@ def seconds(window: Window, ends_s: Sequence[float]) -> float:
 
 def _window(folder: RunFolder, steps: int) -> Window:
     first, ranks = _settled(folder), _ranks(folder)
-    began = time.monotonic(), _waited_s(ranks)
+    began = time.monotonic(), waited_s(ranks)
     wait_for_step(folder, first + steps)
-    wall_s, waited_s = time.monotonic() - began[0], _waited_s(ranks) - began[1]
-    return Window(first=first, last=first + steps, waited_share=waited_s / wall_s)
+    wall_s, waiting_s = time.monotonic() - began[0], waited_s(ranks) - began[1]
+    return Window(first=first, last=first + steps, waited_share=waiting_s / wall_s)
 
 
 def _watched_window(place: Workplace, folder: RunFolder, steps: int, view: View) -> Window:
@@ -135,14 +134,14 @@ def _watched_window(place: Workplace, folder: RunFolder, steps: int, view: View)
         time.sleep(SETTLE_S if view.options else 0.0)
         process = psutil.Process(terminal.process.pid)
         first, ranks = _settled(folder), _ranks(folder)
-        began = time.monotonic(), _waited_s(ranks), cpu_s(process), terminal.num_bytes
+        began = time.monotonic(), waited_s(ranks), cpu_s(process), terminal.num_bytes
         wait_for_step(folder, first + steps)
-        ended = time.monotonic(), _waited_s(ranks), cpu_s(process), terminal.num_bytes
-    wall_s, waited_s, used_s, num_bytes = (after - before for before, after in zip(began, ended, strict=True))
+        ended = time.monotonic(), waited_s(ranks), cpu_s(process), terminal.num_bytes
+    wall_s, waiting_s, used_s, num_bytes = (after - before for before, after in zip(began, ended, strict=True))
     return Window(
         first=first,
         last=first + steps,
-        waited_share=waited_s / wall_s,
+        waited_share=waiting_s / wall_s,
         cpu_s_per_minute=used_s / wall_s * 60,
         bytes_per_s=num_bytes / wall_s,
     )
@@ -154,17 +153,8 @@ def _settled(folder: RunFolder) -> int:
     return newest_step(folder)
 
 
-def _ranks(folder: RunFolder) -> list[int]:
-    """Process ids of the ranks."""
+def _ranks(folder: RunFolder) -> list[psutil.Process]:
+    """The processes of the ranks."""
     info = folder.read_info()
     assert info is not None
-    return [rank.pid for rank in ranks_of(psutil.Process(info.pid))]
-
-
-def _waited_s(pids: Sequence[int]) -> float:
-    """How long the threads of a process waited for a core so far, on average of `pids`.
-
-    The second figure of /proc/PID/task/TID/schedstat, in nanoseconds (Linux, Documentation/scheduler/sched-stats.rst).
-    """
-    tasks = [task.read_text() for pid in pids for task in Path(f"/proc/{pid}/task").glob("*/schedstat")]
-    return sum(int(task.split()[1]) for task in tasks) / 1e9 / len(pids)
+    return ranks_of(psutil.Process(info.pid))

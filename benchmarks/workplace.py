@@ -153,6 +153,15 @@ def ranks_of(hub: psutil.Process) -> list[psutil.Process]:
     return [child for child in hub.children() if any("spawn_main" in word for word in child.cmdline())]
 
 
+def waited_s(processes: Sequence[psutil.Process]) -> float:
+    """How long the threads of a process have waited for a core so far, on average of `processes`.
+
+    The second figure of /proc/PID/task/TID/schedstat, in nanoseconds (Linux, Documentation/scheduler/sched-stats.rst).
+    """
+    paths = [path for process in processes for path in Path(f"/proc/{process.pid}/task").glob("*/schedstat")]
+    return sum(int(path.read_text().split()[1]) for path in paths) / 1e9 / len(processes)
+
+
 def _end_marked(mark: str) -> None:
     """Kill what still runs here; the resource trackers of multiprocessing last, which tidy up after the others."""
     left = _marked(mark)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.disturbance import Hurt, Window, rate, ratio
+from benchmarks.disturbance import Hurt, Window, more_waiting, rate, ratio
 
 STEPS = [1.0, 2.0, 3.0, 4.0, 4.5, 5.0, 5.5, 6.0, 7.0, 8.0, 9.0]
 """Ends of steps: one a second, and two a second between 4 and 6."""
@@ -29,3 +29,9 @@ def test_a_run_that_stands_still_has_no_rate() -> None:
     """It is an error, not a missed budget."""
     with pytest.raises(ValueError, match=r"fewer than two steps within 0\.5 s"):
         rate(STEPS, Window(began=1.8, ended=2.3))
+
+
+def test_waiting_is_compared_with_the_windows_around() -> None:
+    """In percent of each window's own time."""
+    before, during, after = (Window(began=0.0, ended=ended, waited_s=0.2) for ended in (2.0, 1.0, 4.0))
+    assert more_waiting(Hurt(before=before, during=during, after=after)) == pytest.approx(20.0 - (10.0 + 5.0) / 2)
