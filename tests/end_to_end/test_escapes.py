@@ -20,6 +20,7 @@ HOSTILE = (
     + ("a" + "\u0301" * 200 + "b\n").encode()
     + b"a\xff\xfe\xc3(b\n"
 )
+HOSTILE_RUN = ("model.arch=hostile", "parallel.ranks=1")
 HARMLESS = b"a plain line\nand another one\n"
 TEXT = "a\x1b[2J\x1b]0;owned\x07\x9b2J\u202e\u200b" + "\u0301" * 50 + "b"
 ESCAPE = "\x1b[27u"
@@ -29,7 +30,7 @@ def looked_at(folder: Path, name: str, said: bytes, text: str, monkeypatch: pyte
     """Everything that a view of a live run sends: the run says `said`, its prompt is `text`, and somebody notes it."""
     (folder / "said").write_bytes(said)
     monkeypatch.setenv("SAY", str(folder / "said"))
-    sets = ("model.arch=hostile", "train.steps=1000000", f"sample.prompt={text}", "sample.every=100", "checkpoint.every=0")
+    sets = ("train.steps=1000000", f"sample.prompt={text}", "sample.every=100", "checkpoint.every=0", *HOSTILE_RUN)
     process = start(folder, name, *sets, extra=("--plugin", str(PLUGIN)))
     with ended(process):
         read_until(process, at_step(100))
