@@ -7,6 +7,7 @@ them, one after another, so that they have the machine to themselves but for the
 from __future__ import annotations
 
 import errno
+import functools
 import multiprocessing.resource_tracker
 import os
 import shutil
@@ -78,6 +79,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
             os.nice(POLITENESS)
 
 
+@functools.cache
 def _group(path: Path) -> str:
     folder = path.relative_to(Path(__file__).parent).parts[0]
     if path.stem in PICTURES:
