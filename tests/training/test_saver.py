@@ -3,6 +3,7 @@
 import math
 import shutil
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -116,7 +117,7 @@ def test_a_full_disk_names_what_was_set_aside(tmp_path: Path, monkeypatch: pytes
     desk = Desk(tmp_path)
     desk.save(1)
     checkpoint.put_aside(desk.saver.folder(1))
-    monkeypatch.setattr(checkpoint, "write", _needing(tmp_path / "room", checkpoint.write))
+    monkeypatch.setattr(checkpoint, "write", _needing(tmp_path / "room", checkpoint.write, {}))
     desk.save(2)
     assert "No space left on device; 1 set-aside checkpoint takes " in desk.saver.failure
     assert f" in {tmp_path / 'checkpoints'} (*.aside-*)" in desk.saver.failure
@@ -271,17 +272,15 @@ def test_training_goes_on_through_saves_that_fail_and_the_next_interval_tries_ag
     dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every interval one failure, no step lost, and a checkpoint as soon as there is room."""
-    room, has_failed = tmp_path / "room", threading.Event()
-    monkeypatch.setattr(checkpoint, "write", _needing(room, checkpoint.write))
+    room, fails_again = tmp_path / "room", threading.Event()
+    monkeypatch.setattr(checkpoint, "write", _needing(room, checkpoint.write, {6: fails_again}))
     play = Play(dataset, tmp_path, {}, "checkpoint.every=3")
     send = play.link.send
 
     def watch(event: object) -> None:
         send(event)  # type: ignore[arg-type]
-        if isinstance(event, CheckpointFailed) and event.step == 6:
-            has_failed.set()
         if isinstance(event, Step) and event.step == 8:
-            assert has_failed.wait(PATIENCE_S)
+            assert fails_again.wait(PATIENCE_S)
             room.touch()
 
     play.link.send = watch  # type: ignore[method-assign]
@@ -291,9 +290,13 @@ def test_training_goes_on_through_saves_that_fail_and_the_next_interval_tries_ag
     assert steps_of(play.link.of(Checkpoint)) == [9, 12]
 
 
-def _needing(room: Path, write: object) -> object:
+def _needing(room: Path, write: object, refusals: Mapping[int, threading.Event]) -> object:
+    """A `write` that fails until there is `room`; `refusals`: set by step, once it is sure to fail there."""
+
     def refuse(root: Path, copy: Snapshot) -> object:
         if not room.exists():
+            if copy.step in refusals:
+                refusals[copy.step].set()
             raise checkpoint.NoSpace(f"{root / MODEL}: not saved: No space left on device")
         return write(root, copy)  # type: ignore[operator]
 
