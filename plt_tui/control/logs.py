@@ -1,7 +1,8 @@
 """What ranks print, read back from their log files: nothing a rank writes can block it, crash it or get lost with it.
 
 The file is the truth; the hub follows its end a few times a second and turns new lines into log lines for the views. A flood is
-cut: of more than MAX_READ_BYTES or MAX_LINES since the last look only the end is shown, and the rest is counted. Invariant: a
+cut: of more than MAX_READ_BYTES or MAX_LINES since the last look only the end is shown, and the rest is counted; of one that
+goes on less is shown, for nobody reads along and the hub shares its cores with the ranks. Invariant: a
 look takes a bounded time (10 ms), and every line is shown or counted once, also when its file is put aside for a new one.
 """
 
@@ -22,6 +23,8 @@ from plt_tui.protocol.text import MAX_LINE_CHARS, safe_line
 
 MAX_READ_BYTES = 64 * 1024
 """Most bytes of one file that are shown per look: 50 ms where every character is one to be made visible."""
+FLOOD_BYTES = 16 * 1024
+"""The same while a flood goes on: at TICK_S some 64 KiB a second."""
 MAX_RECORDED_BYTES = 4 * 1024 * 1024
 """Most bytes of one file that are shown of a run that has ended."""
 MAX_COUNTED_BYTES = 256 * 1024 * 1024
@@ -51,6 +54,8 @@ class LogTail:
         self._source = source
         self._offset = path.stat().st_size if from_end and path.exists() else 0
         self._partial = b""
+        self._is_flooded = False
+        """Of what came before the last look only the end was shown."""
         self._identity = _identity(path)
         self.is_behind = False
         """There was more to read at the last look than one look takes on."""
@@ -67,8 +72,9 @@ class LogTail:
             path = self._current()
             with path.open("rb") as file:
                 size = file.seek(0, os.SEEK_END)
-                dropped = self._skip_flood(file, size)
-                grown = file.read(MAX_READ_BYTES)
+                shown_bytes = FLOOD_BYTES if self._is_flooded else MAX_READ_BYTES
+                dropped = self._skip_flood(file, size, shown_bytes)
+                grown = file.read(shown_bytes)
         except OSError:
             return [], 0
         self._offset += len(grown)
@@ -96,13 +102,14 @@ class LogTail:
         self._identity, self._offset = identity, 0
         return self._path
 
-    def _skip_flood(self, file: BinaryIO, size: int) -> int:
-        """Move `file` on to the last MAX_READ_BYTES that this look takes on; the number of lines left out. Holds one piece."""
+    def _skip_flood(self, file: BinaryIO, size: int, shown_bytes: int) -> int:
+        """Move `file` on to the last `shown_bytes` that this look takes on; the number of lines left out. Holds one piece."""
         if size < self._offset:  # somebody cut it
             self._offset, self._partial = 0, b""
-        end = min(size, self._offset + MAX_SKIP_BYTES) - MAX_READ_BYTES
+        end = min(size, self._offset + MAX_SKIP_BYTES) - shown_bytes
         file.seek(self._offset)
-        if end <= self._offset:
+        self._is_flooded = end > self._offset
+        if not self._is_flooded:
             return 0
         num_lines, self._partial = 0, b""
         while self._offset < end and (piece := file.read(min(MAX_READ_BYTES, end - self._offset))):

@@ -14,6 +14,7 @@ import pytest
 
 from plt_tui.control import logs
 from plt_tui.control.logs import (
+    FLOOD_BYTES,
     MAX_LINES,
     MAX_READ_BYTES,
     MAX_SKIP_BYTES,
@@ -102,6 +103,18 @@ def test_a_flood_is_cut_and_counted(path: Path) -> None:
     assert len(lines) + dropped == count
 
 
+def test_a_flood_that_goes_on_is_cut_shorter_until_it_is_over(path: Path) -> None:
+    """A long text at once is shown whole; of what never ends the newest lines are, and all are counted."""
+    line = b"x" * 63 + b"\n"
+    tail, shown = LogTail(path, "rank 0", from_end=False), []
+    for num_bytes in (MAX_READ_BYTES, 10**6, 10**6, FLOOD_BYTES, MAX_READ_BYTES):
+        append(path, num_bytes // len(line) * line)
+        lines, dropped = tail.read(1.0)
+        assert len(lines) + dropped == num_bytes // len(line)
+        shown.append(len(lines) * len(line))
+    assert shown == [MAX_READ_BYTES, MAX_READ_BYTES, FLOOD_BYTES, FLOOD_BYTES, MAX_READ_BYTES]
+
+
 def test_a_flood_is_not_held_in_memory(path: Path) -> None:
     """A rank that wrote 16 MB between two looks costs the hub a few times MAX_READ_BYTES, and all lines are accounted for."""
     line, count = b"x" * 1023 + b"\n", 16 * 1024
@@ -114,7 +127,7 @@ def test_a_flood_is_not_held_in_memory(path: Path) -> None:
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert sum(len(lines) + dropped for lines, dropped in looks) == count
-    assert {len(lines) for lines, _ in looks} == {MAX_READ_BYTES // len(line)}
+    assert [len(lines) for lines, _ in looks] == [MAX_READ_BYTES // len(line), FLOOD_BYTES // len(line)]
     assert len(looks) == len(line) * count // MAX_SKIP_BYTES
     assert peak < 8 * MAX_READ_BYTES
 
