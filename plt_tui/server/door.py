@@ -22,8 +22,8 @@ SILENT_S = 1.0
 """A client that has asked for nothing in this time may lose its place to the next one."""
 STALL_S = 60.0
 """So may a client that has read nothing for this long; and one that came through the network is dropped."""
-PACE_S, BURST_S = 0.1, 2.0
-"""Time between two things taken from one client in the long run, and how far it may run ahead: 20 at once, then 10 a second.
+PACE_S, BURST_S = 0.25, 5.0
+"""Time between two things taken from one client in the long run, and how far it may run ahead: 20 at once, then 4 a second.
 A flood waits outside, for the hub shares its cores with the ranks, and a command costs it more than a millisecond."""
 GOODBYE_S = 2.0
 """How long a closing door waits for its clients to read what was said last."""
