@@ -45,10 +45,16 @@ def on_two_ranks(body: Callable[[Path], None], folder: Path) -> None:
     run_two(_rank, body, store.port, folder)
 
 
-def documents(folder: Path) -> str:
-    """A corpus of documents of many lengths, so that packed rows are padded."""
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with a corpus of documents of many lengths, so that packed rows are padded; written before any rank reads it."""
     lines = [json.dumps({"text": "ab" * (number % 13 + 1)}) for number in range(300)]
-    (folder / "documents.jsonl").write_text("\n".join(lines))
+    (tmp_path / "documents.jsonl").write_text("\n".join(lines))
+    return tmp_path
+
+
+def documents(folder: Path) -> str:
+    """The setting that trains on the corpus of `folder`."""
     return f"data.train={folder / 'documents.jsonl'}"
 
 
@@ -71,13 +77,13 @@ def _half(folder: Path) -> None:
         save_file(trained(trainer), folder / f"rank{trainer.ranks.rank}.safetensors")
 
 
-def test_one_rank_equals_two_with_half_the_batch_and_accumulation(tmp_path: Path) -> None:
+def test_one_rank_equals_two_with_half_the_batch_and_accumulation(folder: Path) -> None:
     """The same rows in the same order, and but for rounding the same losses, gradient norms and weights, padding and all."""
-    with Trainer(tiny(*PADDED, documents(tmp_path), "train.batch_size=8")) as trainer:
+    with Trainer(tiny(*PADDED, documents(folder), "train.batch_size=8")) as trainer:
         alone = trained(trainer)
     assert (alone["rows"] == -1).any(dim=2).any()
-    on_two_ranks(_half, tmp_path)
-    halves = [load_file(tmp_path / f"rank{rank}.safetensors") for rank in range(2)]
+    on_two_ranks(_half, folder)
+    halves = [load_file(folder / f"rank{rank}.safetensors") for rank in range(2)]
     rows = torch.stack([half.pop("rows").unflatten(0, (STEPS, 2)) for half in halves], dim=2)
     assert torch.equal(rows.flatten(1, 3), alone.pop("rows"))
     for name, expected in alone.items():
@@ -100,10 +106,10 @@ def _again_and_again(folder: Path) -> None:
     (folder / f"rank{later.ranks.rank}.txt").write_text(hashes[0])
 
 
-def test_trainers_follow_each_other_and_live_side_by_side(tmp_path: Path) -> None:
+def test_trainers_follow_each_other_and_live_side_by_side(folder: Path) -> None:
     """Two at once use one group, closing twice does no harm, and after the last was closed the ranks meet again."""
-    on_two_ranks(_again_and_again, tmp_path)
-    assert (tmp_path / "rank0.txt").read_text() == (tmp_path / "rank1.txt").read_text()
+    on_two_ranks(_again_and_again, folder)
+    assert (folder / "rank0.txt").read_text() == (folder / "rank1.txt").read_text()
 
 
 def _first_step(folder: Path) -> None:
@@ -117,9 +123,9 @@ def _first_step(folder: Path) -> None:
         assert sum(asdict(parts).values()) <= (time.perf_counter() - started) * 1e3
 
 
-def test_the_first_step_is_timed_from_its_own_start(tmp_path: Path) -> None:
+def test_the_first_step_is_timed_from_its_own_start(folder: Path) -> None:
     """What was sent while the model was built is no part of it."""
-    on_two_ranks(_first_step, tmp_path)
+    on_two_ranks(_first_step, folder)
 
 
 def _lose_a_peer(folder: Path) -> None:
@@ -141,14 +147,14 @@ def _lose_a_peer(folder: Path) -> None:
             raise
 
 
-def test_a_script_whose_peer_is_gone_silently_ends_by_itself(tmp_path: Path) -> None:
+def test_a_script_whose_peer_is_gone_silently_ends_by_itself(folder: Path) -> None:
     """As when the network between two machines is cut: it raises within `parallel.timeout_s`, and its process is over."""
     store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
-    with two(_rank, _lose_a_peer, store.port, tmp_path) as (process, stopped):
+    with two(_rank, _lose_a_peer, store.port, folder) as (process, stopped):
         process.join(DEADLINE_S)
         assert process.exitcode == 1
         assert stopped.is_alive()
-    seconds, _, message = (tmp_path / "error.txt").read_text().partition(" ")
+    seconds, _, message = (folder / "error.txt").read_text().partition(" ")
     assert 2.0 < float(seconds) < 8.0
     assert "3000ms" in message or "3 s" in message
 
