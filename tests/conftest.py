@@ -27,7 +27,7 @@ import pytest
 hypothesis.settings.register_profile("plt-tui", deadline=None)  # machines that run tests are busy
 hypothesis.settings.load_profile("plt-tui")
 
-PATIENCE_S = 5.0
+PATIENCE_S = 30.0
 """How long what a test started may take to go away after it."""
 POLL_S = 0.01
 MARK = "PLT_TUI_CACHE"

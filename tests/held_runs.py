@@ -19,10 +19,10 @@ async def held_run(path: Path, hub: FakeHub) -> AsyncIterator[RunFolder]:
     """The run in `path`, held and served by `hub` until the end; its record, if it has one, stays as it is."""
     run = RunFolder(path)
     run.create(to_toml(RunConfig()))
-    lock = run.lock()
-    try:
-        async with opened(hub, path) as door:
+    async with opened(hub, path) as door:
+        lock = run.lock()
+        try:
             run.write_info(RunInfo(name=run.name, host="", pid=os.getpid(), boot_id="", socket=str(door.path), phase="running"))
             yield run
-    finally:
-        os.close(lock)
+        finally:
+            os.close(lock)  # first: who sees the door close looks at once whether the run is still live

@@ -21,6 +21,7 @@ from plt_tui.control.folder import RunFolder
 from plt_tui.control.logs import last_lines
 from plt_tui.control.restart import exit_failure, root_cause, undead
 from plt_tui.control.supervisor import Supervisor
+from plt_tui.control.waiting import comes
 from plt_tui.control.watchdog import Hang, Watchdog
 from plt_tui.errors import RankFailed
 from plt_tui.protocol.clean import cleaned
@@ -190,8 +191,7 @@ class Attempt:
             self._all_have_spoken.set()
 
     async def _name_the_cause(self) -> None:
-        with contextlib.suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(self._all_have_spoken.wait(), GATHER_S)
+        await comes(self._all_have_spoken, GATHER_S)
         cause = root_cause(self._failures)
         if cause.rank in self._stacks_from:
             cause = replace(cause, log_tail=self._last_words(cause.rank), traceback=self._stacks(cause.rank))

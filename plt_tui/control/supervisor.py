@@ -22,6 +22,7 @@ import psutil
 
 from plt_tui.control.interpreter import safe_path
 from plt_tui.control.meeting import start_helper
+from plt_tui.control.waiting import comes
 from plt_tui.errors import RankFailed
 from plt_tui.protocol.commands import Command
 from plt_tui.protocol.events import Event
@@ -176,13 +177,18 @@ class Supervisor:
         finally:
             loop.remove_reader(descriptor)
             os.close(descriptor)
-        num_events = -1
-        while not rank.drained.is_set() and rank.link.num_events > num_events:
-            num_events = rank.link.num_events
-            with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(rank.drained.wait(), LAST_WORDS_S)
+        await _last_words(rank)
         rank.process.join()
         self._listener.on_rank_exit(number, rank.process.exitcode or 0)
+
+
+async def _last_words(rank: _Rank) -> None:
+    """Return once all that a rank whose process has ended has said is delivered."""
+    num_events = -1
+    while rank.link.num_events > num_events:
+        num_events = rank.link.num_events
+        if await comes(rank.drained, LAST_WORDS_S):
+            return
 
 
 def _started_by(pids: set[int | None]) -> list[psutil.Process]:

@@ -66,6 +66,8 @@ _CARDS = {
 }
 _BRAND_OR_SIZE = re.compile(r"\b(NVIDIA|GeForce|Tesla|SXM\d?|HBM\d?e?|\d+GB)\b", re.IGNORECASE)
 _MEASURING_S = 0.06
+_LEAST_PRODUCTS = 5
+"""Timed however long they take: of one alone nobody knows whether the process had a core meanwhile."""
 
 
 def peak_flops(device: torch.device, precision: str) -> Peak:
@@ -93,9 +95,10 @@ def card_peak(name: str, precision: str) -> Peak:
 def _matmul_rate() -> float:
     """FLOP/s of the fastest of several square products, each twice as wide as the one before until it takes a while."""
     started = now = time.perf_counter()
-    size, best = 256, 0.0
+    size, best, count = 256, 0.0, 0
     a = torch.ones(size, size)
-    while now < started + _MEASURING_S:
+    while count < _LEAST_PRODUCTS or now < started + _MEASURING_S:
+        count += 1
         before = time.perf_counter()
         torch.mm(a, a)
         now = time.perf_counter()

@@ -124,7 +124,7 @@ class HubEnd:
         while True:
             try:
                 lines = self._queues.events.get().split(b"\n")
-            except (EOFError, OSError):
+            except (EOFError, OSError, ValueError):  # the last: closed while `on_events` took longer than that waits
                 break
             self._on_events([framing.decode(line) for line in lines])
             self.num_events += len(lines)

@@ -187,9 +187,13 @@ class Connection(web.RequestHandler):
             self._timer = self._loop.call_later(self._idle_s, self._look)
 
     def _look(self) -> None:
-        """The client has had its time: it gets more of it only for an answer that it has begun to read."""
+        """The client has had its time: it gets more of it only for an answer that it has begun to read.
+
+        Or for a request that has just come whole, and will be taken up in a moment.
+        """
         unread_bytes = self._wire.get_write_buffer_size() if self._wire is not None else 0
-        if 0 < unread_bytes < self._unread_bytes:
+        has_asked = bool(self._messages)  # in this turn of the loop, after a hub that was stopped goes on perhaps
+        if has_asked or 0 < unread_bytes < self._unread_bytes:
             self._unread_bytes = unread_bytes
             self._timer = self._loop.call_later(self._idle_s, self._look)
         else:

@@ -133,13 +133,17 @@ def dropped_after(transport: asyncio.WriteTransport, stall_s: float) -> Iterator
     """Cut the connection when the body, which waits for the client to read, takes longer than `stall_s` seconds.
 
     The wait itself then ends with a ConnectionError. A timer and not `wait_for`, which swallows a cancellation that
-    arrives together with the result (Python before 3.12).
+    arrives together with the result (Python before 3.12). It cuts in the next turn of the loop: after a hub that was stopped
+    itself goes on, the time is over in the same turn in which the client is seen to have read.
     """
-    timer = asyncio.get_running_loop().call_later(stall_s, transport.abort)
+    loop = asyncio.get_running_loop()
+    timers: list[asyncio.Handle] = []
+    timers.append(loop.call_later(stall_s, lambda: timers.append(loop.call_soon(transport.abort))))
     try:
         yield
     finally:
-        timer.cancel()
+        for timer in timers:
+            timer.cancel()
 
 
 async def first_of(*works: Coroutine[Any, Any, None]) -> None:

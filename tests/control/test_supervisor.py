@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psutil
@@ -252,10 +253,12 @@ def test_what_a_rank_has_started_ends_with_it(spec: RankSpec) -> None:
 
 def test_a_rank_that_kill_does_not_end_is_given_up(spec: RankSpec, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is named, and neither the event loop nor the end of this process waits for it."""
-    monkeypatch.setattr(supervisor_module, "KILL_PATIENCE_S", 0.2)
+    now_s = 0.0
+    monkeypatch.setattr(supervisor_module, "time", SimpleNamespace(monotonic=lambda: now_s))
     stuck: list[Any] = []
 
     async def scenario(supervisor: Supervisor, listener: Listener) -> None:
+        nonlocal now_s
         supervisor.start(specs_of(spec, "never_begins", 2))
         await until(lambda: len(listener.heard) == 2)
         process = supervisor._ranks[1].process
@@ -271,10 +274,12 @@ def test_a_rank_that_kill_does_not_end_is_given_up(spec: RankSpec, monkeypatch: 
                 ticks += 1
 
         ticking = asyncio.create_task(tick())
-        assert await supervisor.kill() == [process.pid]
+        killing = asyncio.create_task(supervisor.kill())
+        await until(lambda: len(supervisor._dying) == 1 and ticks > 5)
+        now_s += supervisor_module.KILL_PATIENCE_S + 1.0
+        assert await killing == [process.pid]
         assert await supervisor.kill() == []
         ticking.cancel()
-        assert ticks > 5
 
     play(scenario)
     (process,) = stuck

@@ -118,9 +118,9 @@ def test_a_skip_costs_nothing():
     """10**12 samples further on is as near as the next one."""
     batches = corpora(50, 90, weights=(1.0, 5.0))
     batches.batch(0, 8)
-    started = time.perf_counter()
+    started = time.process_time()
     assert batches.batch(10**12, 8).shape == (8, 5)
-    assert time.perf_counter() - started < 1.0
+    assert time.process_time() - started < 1.0
 
 
 def test_targets_of_windows_are_counted():
@@ -211,7 +211,7 @@ def test_a_change_that_cannot_be_is_our_own_mistake(first, weights, said):
 
 def test_a_change_a_trillion_samples_on_costs_nothing():
     """Blocks before it are counted, not gone through."""
-    started = time.perf_counter()
+    started = time.process_time()
     batches = corpora(50, 90, weights=(1.0, 5.0)).reweighted(10**12, (2.0, 1.0)).reweighted(2 * 10**12 + 1, (1.0, 1.0))
     assert batches.batch(2 * 10**12 - 4, 8).shape == (8, 5)
-    assert time.perf_counter() - started < 1.0
+    assert time.process_time() - started < 1.0

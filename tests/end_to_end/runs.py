@@ -193,6 +193,7 @@ def train(folder: Path, name: str, *sets: str, exit_code: int = 0, extra: tuple[
 def stopped_at(folder: Path, name: str, step: int, *sets: str) -> list[Line]:
     """All lines of a run that is sent SIGINT while it stands before `step`: how fast the machine is does not matter."""
     with ended(start_to(folder, name, f"rank.1.step.{step}", "stop", *sets)) as process:
+        wait_until(lambda: phase_of(folder, name) == "running")  # a hub that does not know it yet ends without a save
         stop(process)
         wait_until(lambda: phase_of(folder, name) == "stopping")
         go_on(folder)

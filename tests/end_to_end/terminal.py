@@ -18,6 +18,8 @@ import pyte
 from tests.end_to_end.runs import DEADLINE_S, PLT_TUI, environment
 
 LEAVE_ALTERNATE_SCREEN = b"\x1b[?1049l"
+TAKES_KEYS = b"\x1b[?2004h"
+"""What a view sends when it begins to read keys, and again when it goes on after it was stopped."""
 
 
 class Terminal:
@@ -107,9 +109,17 @@ class Terminal:
     def wait_for_exit(self, deadline_s: float = DEADLINE_S) -> int:
         """The exit code of the command."""
         assert self._read_for(lambda: self.process.poll() is not None, deadline_s), self.text
-        if self._master >= 0:
-            self._read_for(lambda: False, 0.2)
+        self.read_what_waits()
         return int(self.process.returncode)
+
+    def read_what_waits(self) -> None:
+        """Take in what the command has written so far, until it is quiet."""
+        while self._master >= 0 and select.select([self._master], [], [], 0.2)[0]:
+            try:
+                data = os.read(self._master, 65536)
+            except OSError:  # the other side is closed
+                return
+            self._take(data)
 
     def _read_for(self, condition: Callable[[], bool], deadline_s: float) -> bool:
         give_up_at = time.monotonic() + deadline_s
@@ -124,6 +134,9 @@ class Terminal:
                 except OSError:  # the other side is closed; the process may need a moment more to end
                     time.sleep(0.02)
                     continue
-                self.output += data
-                self._stream.feed(data)
+                self._take(data)
         return True
+
+    def _take(self, data: bytes) -> None:
+        self.output += data
+        self._stream.feed(data)

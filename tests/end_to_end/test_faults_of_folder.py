@@ -137,7 +137,9 @@ def test_a_clock_that_jumps_and_a_taken_port_disturb_nothing(
         assert info is not None
         assert info.metrics_url not in ("", f"http://{address}")
         for hours, point in ((-1, "rank.0.step.35"), (1, "rank.0.step.45")):
-            shift.write_text(str(hours * HOUR_S))
+            written = tmp_path / "next-shift"
+            written.write_text(str(hours * HOUR_S))
+            written.rename(shift)  # whole at once: hub and ranks read it all the time
             arm(tmp_path, "jumps", {point: "stop"})
             go_on(tmp_path)
             wait_to(tmp_path, "jumps", point, "stop")

@@ -28,7 +28,7 @@ from plt_tui.views.client import HubClient
 from tests.end_to_end.endless import ENDLESS, endless, steps_of, trains_on
 from tests.end_to_end.invariants import assert_sound
 from tests.end_to_end.runs import DEADLINE_S, PLT_TUI, UNHURRIED, command, environment, options, show, wait_until
-from tests.end_to_end.terminal import LEAVE_ALTERNATE_SCREEN, Terminal
+from tests.end_to_end.terminal import LEAVE_ALTERNATE_SCREEN, TAKES_KEYS, Terminal
 
 NAME = "watched"
 
@@ -97,8 +97,10 @@ def test_a_view_whose_terminal_is_closed(run: RunFolder) -> None:
 def test_a_view_that_is_stopped_for_a_while(run: RunFolder) -> None:
     """The run trains on; the view goes on with it, and gives the terminal back as it was when it is left."""
     with attached(run) as terminal:
+        before = terminal.output.count(TAKES_KEYS)
         with stopped(terminal.process.pid):
             trains_on(run)
+        terminal.wait_until(lambda: terminal.output.count(TAKES_KEYS) > before)  # keys typed before are thrown away
         terminal.press("?")
         terminal.wait_for("steer the run")
         terminal.press("\x1b")
@@ -151,7 +153,8 @@ def test_a_command_whose_sender_is_killed_takes_effect_once(run: RunFolder) -> N
 
 def told_of_saving(run: RunFolder, name: str) -> list[str]:
     """What the journal says of the command to save a checkpoint under this name."""
-    said = [json.loads(line) for line in run.journal.read_text().splitlines()]
+    written = run.journal.read_text()
+    said = [json.loads(line) for line in written[: written.rfind("\n") + 1].splitlines()]
     return [line["status"] for line in said if line["kind"] == "command" and line["args"].get("name") == name]
 
 
@@ -246,7 +249,7 @@ def headless(folder: Path, name: str, stdout: int, *words: str, closed: bool = F
         yield run
         trains_on(run)
         process.terminate()
-        assert process.wait(15) == 143
+        assert process.wait(DEADLINE_S) == 143
         assert show(folder, name)["last_checkpoint"] == f"checkpoints/step-{steps_of(run):08d}"
         assert_sound(folder, name, None, exit_code=143)
     finally:
@@ -288,7 +291,7 @@ def test_a_run_that_is_over_can_be_ended_whatever_its_reader_does(tmp_path: Path
             journal = RunFolder(tmp_path / "runs" / "over").journal
             wait_until(lambda: journal.exists() and '"kind":"end"' in journal.read_text(), DEADLINE_S)
             process.terminate()
-            assert process.wait(15) == show(tmp_path, "over")["exit_code"] == 0
+            assert process.wait(DEADLINE_S) == show(tmp_path, "over")["exit_code"] == 0
             assert process.stderr is not None
             assert process.stderr.read() == ""
         finally:

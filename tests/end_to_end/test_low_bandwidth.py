@@ -21,6 +21,7 @@ def test_a_view_at_low_bandwidth_sends_little_and_is_no_still_picture(tmp_path: 
         terminal.wait_for("training", "rank")
         shown = _step(terminal)
         terminal.wait_until(lambda: _step(terminal) > shown)
+        terminal.read_what_waits()
         opened, before, began = _step(terminal), len(terminal.output), time.monotonic()
         terminal.wait_until(lambda: time.monotonic() - began > WINDOW_S)
         sent_per_s = (len(terminal.output) - before) / (time.monotonic() - began)

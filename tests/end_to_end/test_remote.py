@@ -19,14 +19,13 @@ from tests import fake_ssh
 from tests.end_to_end.endless import ENDLESS, endless, trains_on
 from tests.end_to_end.invariants import assert_sound
 from tests.end_to_end.runs import UNHURRIED, command, options, processes_of, show, wait_until
-from tests.end_to_end.terminal import LEAVE_ALTERNATE_SCREEN, Terminal
+from tests.end_to_end.terminal import LEAVE_ALTERNATE_SCREEN, TAKES_KEYS, Terminal
 
 NAME = "far"
 TARGET = f"ssh://ana@gpu1:2222/{NAME}"
 THERE = f"{sys.executable} -m plt_tui"
 DOWN = "\x1b[B"
 ENTER_ALTERNATE_SCREEN = b"\x1b[?1049h"
-TAKES_KEYS = b"\x1b[?2004h"
 """The last of what a view writes to a terminal that it has taken (bracketed paste)."""
 
 

@@ -18,7 +18,8 @@ from tests.end_to_end.conftest import SMALL
 from tests.end_to_end.invariants import Reference, assert_sound
 from tests.end_to_end.runs import ask, end_of, finish, go_on, phase_of, start, start_to, stop, train, wait_until
 
-GRACE_S = 25.0
+GRACE_S, AT_ONCE_S = 25.0, 15.0
+"""An end that waits for a save may take the first, on any machine; one that does not wait comes long before it."""
 SAVE_EVERY, EVAL_EVERY = 10, 20
 """Of `SMALL`."""
 EXIT_CODES = {SIGINT: 130, SIGTERM: 143, SIGUSR2: 143}
@@ -45,6 +46,11 @@ class Stopped:
     def wait_for(self, phase: RunPhase) -> None:
         """Return once `run.json` says that the run is in `phase`."""
         wait_until(lambda: phase_of(self._folder, self.name) == phase)
+
+    def saves_and_ends(self, process: subprocess.Popen[str], number: signal.Signals, *, group: bool) -> str:
+        """As `ends`, once the hub knows that ranks train: a moment before it has nothing to wait for."""
+        self.wait_for("running")
+        return self.ends(process, number, group=group)
 
     def ends(self, process: subprocess.Popen[str], number: signal.Signals, *, group: bool, within_s: float = GRACE_S) -> str:
         """Stop it; what was held goes on then. It ends in time and in order; returns the reason that the record gives."""
@@ -84,31 +90,33 @@ def test_a_run_stopped_in_every_phase_computes_what_it_would_have(tmp_path: Path
     wait_until((tmp_path / "runs" / run.name / "lock").exists)
     stop(process, SIGTERM)
     finish(process, 143)
-    assert (tmp_path / f"{run.name}.stderr").read_text() == ""
+    said = (tmp_path / f"{run.name}.stderr").read_text()
+    assert said == "" or said.startswith("plt-tui: stopped by signal SIGTERM while no rank was training")  # the hub was quicker
 
     for point, action, number, group in (
         ("rank.1.importing", "sleep", SIGINT, True),
         ("rank.0.building", "hang", SIGUSR2, False),
     ):
-        reason = run.ends(run.start_to(point, action), number, group=group, within_s=5.0)
+        reason = run.ends(run.start_to(point, action), number, group=group, within_s=AT_ONCE_S)
         assert reason.startswith(f"stopped by signal {number.name} while no rank was training; ")
     assert run.newest == ""
 
-    assert run.ends(run.start_to("rank.1.step.8", "stop"), SIGINT, group=True) == "stopped by signal SIGINT"
+    assert run.saves_and_ends(run.start_to("rank.1.step.8", "stop"), SIGINT, group=True) == "stopped by signal SIGINT"
     assert run.at >= 8
 
     # How many steps a stop takes depends on the machine: what comes next is some steps on from where the last one led to.
     save = run.next_of(SAVE_EVERY)
-    assert run.ends(run.start_to("save.folder-synced", "stop"), SIGTERM, group=True) == "stopped by signal SIGTERM"
+    assert run.saves_and_ends(run.start_to("save.folder-synced", "stop"), SIGTERM, group=True) == "stopped by signal SIGTERM"
     assert run.at >= save
     evaluation = run.next_of(EVAL_EVERY)
     process = run.start_to(f"rank.0.evaluation.{evaluation}", "stop")
-    assert run.ends(process, SIGUSR2, group=True) == "stopped by signal SIGUSR2"
+    assert run.saves_and_ends(process, SIGUSR2, group=True) == "stopped by signal SIGUSR2"
     assert run.at >= evaluation
 
     process = run.start_to(f"rank.1.step.{run.at + 2}", "hang", "control.grace_s=1", "checkpoint.every=0")
     newest = run.newest
-    reason = run.ends(process, SIGTERM, group=False, within_s=4.0)
+    run.wait_for("running")
+    reason = run.ends(process, SIGTERM, group=False, within_s=AT_ONCE_S)
     assert reason == (f"stopped by signal SIGTERM; not saved within 1 s (control.grace_s); the newest checkpoint is {newest}")
 
     process = run.start_to(f"rank.0.step.{run.at + 2}", "stop")
@@ -117,7 +125,7 @@ def test_a_run_stopped_in_every_phase_computes_what_it_would_have(tmp_path: Path
 
     process = run.start_to(f"rank.0.step.{run.at + 1}", "kill")
     run.wait_for("restarting")
-    reason = run.ends(process, SIGUSR2, group=True, within_s=5.0)
+    reason = run.ends(process, SIGUSR2, group=True, within_s=AT_ONCE_S)
     assert reason.startswith("stopped by signal SIGUSR2 while no rank was training; ")
     assert f"the newest checkpoint is {run.newest}" in reason  # steps behind it will be computed again
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from plt_tui.control.folder import RunFolder
 from tests.end_to_end.runs import PLT_TUI, UNHURRIED, command, environment, options, show, wait_until
 
 ENDLESS = [*options("train.steps=100000", "optim.warmup=0", "optim.schedule=constant", "parallel.ranks=1"), *UNHURRIED]
@@ -88,3 +89,4 @@ def test_a_session_in_tmux(tmux: Tmux, tmp_path: Path) -> None:
     left_at = show(tmp_path, "inside")["step"]
     wait_until(lambda: show(tmp_path, "inside")["step"] > left_at)
     command(tmp_path, "ctl", "inside", "stop", "--now")
+    wait_until(lambda: not RunFolder(tmp_path / "runs" / "inside").is_live())

@@ -1,5 +1,6 @@
 """Two real ranks over gloo: training, stopping, resuming, steering, failing; compared bit for bit with a run left alone."""
 
+import asyncio
 import json
 import signal
 from collections.abc import Iterator
@@ -7,20 +8,24 @@ from pathlib import Path
 
 import pytest
 
+from plt_tui.protocol.commands import new_command
 from tests.end_to_end.runs import (
     applied_step,
-    at_step,
+    arm,
+    ask,
     command,
     end_of,
     finish,
+    go_on,
     losses,
     options,
-    read_until,
+    phase_of,
     show,
-    start,
+    start_to,
     stop,
     stopped_at,
     train,
+    wait_to,
     wait_until,
 )
 
@@ -69,16 +74,13 @@ def test_a_run_says_everything_in_the_agreed_words(reference: list[dict], folder
 
 def test_stop_and_resume_equals_no_stop(reference: list[dict], folder: Path) -> None:
     """A run stopped by Ctrl-C in mid-way exits 130 with a checkpoint and, resumed, ends with the same losses and weights."""
-    process = start(folder, "stopped", STEPS, *SCHEDULE)
-    before = read_until(process, at_step(30))
-    stop(process)
-    before += finish(process, exit_code=130)
+    before = stopped_at(folder, "stopped", 31, STEPS, *SCHEDULE)
     assert end_of(before)["state"] == "stopped"
-    stopped_at = end_of(before)["step"]
-    assert 30 <= stopped_at < TARGET
-    assert show(folder, "stopped")["last_checkpoint"] == f"checkpoints/step-{stopped_at:08d}"
+    last = end_of(before)["step"]
+    assert 30 <= last < TARGET
+    assert show(folder, "stopped")["last_checkpoint"] == f"checkpoints/step-{last:08d}"
     after = train(folder, "stopped", STEPS, *SCHEDULE)
-    assert min(losses(after)) == stopped_at + 1
+    assert min(losses(after)) == last + 1
     assert {**losses(before), **losses(after)} == losses(reference)
     assert end_of(after)["weights_sha256"] == end_of(reference)["weights_sha256"]
 
@@ -92,16 +94,15 @@ def test_a_resumed_run_needs_no_config(reference: list[dict], folder: Path) -> N
 
 def test_looking_and_pausing_do_not_perturb(reference: list[dict], folder: Path) -> None:
     """Pause, evaluate, sample, save, note, resume: every command answers with its step, and not one loss bit changes."""
-    process = start(folder, "watched", STEPS, *SCHEDULE)
-    lines = read_until(process, at_step(5))
-    paused_at = applied_step(command(folder, "ctl", "watched", "pause"))
+    process = start_to(folder, "watched", "rank.1.step.6", "stop", STEPS, *SCHEDULE)
+    paused_at = asyncio.run(ask(folder, "watched", new_command("pause", actor="test"))).step
     state = show(folder, "watched")
     assert (state["state"], state["step"]) == ("paused", paused_at)
     assert len({rank["pid"] for rank in state["ranks"]}) == 2
     for words in (["eval"], ["sample", "def "], ["checkpoint", "keep-me"], ["note", "all is well"]):
         assert applied_step(command(folder, "ctl", "watched", *words)) == paused_at
     command(folder, "ctl", "watched", "resume")
-    lines += finish(process)
+    lines = finish(process)
     assert losses(lines) == losses(reference)
     assert end_of(lines)["weights_sha256"] == end_of(reference)["weights_sha256"]
     kept = json.loads((folder / f"runs/watched/checkpoints/step-{paused_at:08d}/manifest.json").read_text())
@@ -110,19 +111,21 @@ def test_looking_and_pausing_do_not_perturb(reference: list[dict], folder: Path)
 
 def test_a_learning_rate_edit_is_in_force_at_the_step_it_names(reference: list[dict], folder: Path) -> None:
     """The rate changes exactly at the acknowledged step, survives stop and resume, and undo restores the schedule."""
-    process = start(folder, "edited", STEPS, *SCHEDULE)
-    lines = read_until(process, at_step(5))
-    command(folder, "ctl", "edited", "pause")
+    process = start_to(folder, "edited", "rank.1.step.6", "stop", STEPS, *SCHEDULE)
+    asyncio.run(ask(folder, "edited", new_command("pause", actor="test")))
     first = applied_step(command(folder, "ctl", "edited", "set", "lr", "0.5", "scale"))
     refused = command(folder, "ctl", "edited", "set", "lr", "99", exit_code=2)
     assert "outside 0 to 10" in refused
+    held = f"rank.1.step.{first + 10}"
+    arm(folder, "edited", {held: "stop"})
     command(folder, "ctl", "edited", "resume")
-    lines += read_until(process, at_step(first + 10))
+    wait_to(folder, "edited", held, "stop")
     stop(process, signal.SIGTERM)
-    lines += finish(process, exit_code=143)
-    process = start(folder, "edited", STEPS, *SCHEDULE)
-    lines += read_until(process, at_step(end_of(lines)["step"] + 5))
-    last = applied_step(command(folder, "ctl", "edited", "undo")) - 1
+    wait_until(lambda: phase_of(folder, "edited") == "stopping")
+    go_on(folder)
+    lines = finish(process, exit_code=143)
+    process = start_to(folder, "edited", f"rank.1.step.{end_of(lines)['step'] + 5}", "stop", STEPS, *SCHEDULE)
+    last = asyncio.run(ask(folder, "edited", new_command("undo", actor="test"))).step - 1
     lines += finish(process)
     planned = {line["step"]: line["lr"] for line in reference if line["kind"] == "step"}
     seen = {line["step"]: line["lr"] for line in lines if line["kind"] == "step"}
@@ -149,10 +152,10 @@ def test_a_detached_run_is_found_stopped_and_left_whole(folder: Path) -> None:
     assert any(row["name"] == "apart" and row["state"] == "running" for row in json.loads(command(folder, "ls", "--json")))
     busy = command(folder, "run", "--no-ui", "--name", "apart", exit_code=6)
     assert "plt-tui attach apart" in busy
-    stopped_at = applied_step(command(folder, "ctl", "apart", "stop"))
+    last = applied_step(command(folder, "ctl", "apart", "stop"))
     wait_until(lambda: show(folder, "apart")["state"] == "stopped")
-    assert show(folder, "apart")["step"] == stopped_at
-    assert show(folder, "apart")["last_checkpoint"] == f"checkpoints/step-{stopped_at:08d}"
+    assert show(folder, "apart")["step"] == last
+    assert show(folder, "apart")["last_checkpoint"] == f"checkpoints/step-{last:08d}"
     assert "rank" in command(folder, "logs", "apart")
 
 

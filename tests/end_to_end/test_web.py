@@ -238,8 +238,9 @@ def test_the_token_is_in_no_address_and_no_list_of_processes(tmp_path: Path) -> 
             typed.wait_for("finished", "done")
             linked.wait_for("finished", "done")
             assert linked.page.url == typed.page.url == web.url
+            before = {view.pid for view in web.views()}
             typed.page.reload()
-            typed.wait_until(lambda: len(web.views()) == 2)
+            typed.wait_until(lambda: len(web.views()) == 2 and {view.pid for view in web.views()} != before)
             typed.wait_for("finished", "done")
             processes = [psutil.Process(web.process.pid), *web.views()]
             assert not any(web.token in word for process in processes for word in process.cmdline())

@@ -32,7 +32,7 @@ from plt_tui.protocol.events import (
 from plt_tui.protocol.framing import decode
 from plt_tui.protocol.link import KEPT_STEPS, MESSAGE_LINES, HubEnd, Outbox, Queues, RankEnd
 
-DEADLINE_S = 60.0
+DEADLINE_S = 100.0
 SAID_STEPS = 300_000
 SPAWN = multiprocessing.get_context("spawn")
 
@@ -216,18 +216,17 @@ def leaves(link: RankEnd, connection: Connection) -> None:
         link.send(step(number))
         if number % 1000 == 0:
             link.send(ack(number))
-    connection.send("said")
+    began = time.monotonic()
     link.close(patience_s=0.5)
+    connection.send(time.monotonic() - began)
     link.send(step(1))  # a thread that comes too late is no error
 
 
 def test_a_rank_that_is_done_does_not_wait_for_ever(hub: Hub) -> None:
     """The hub never reads: after its patience the rank ends all the same."""
     process, connection = start(hub, leaves)
-    assert answer(connection) == "said"
-    began = time.monotonic()
+    assert 0.4 < answer(connection) < 10
     assert answer(connection) == "closed"
-    assert 0.4 < time.monotonic() - began < 10
     process.join(DEADLINE_S)
     assert process.exitcode == 0
     connection.close()

@@ -12,7 +12,7 @@ from plt_tui.protocol.commands import Command, status_of
 from plt_tui.protocol.events import STEP_COLUMNS, Run, Step
 from tests.control.said import NumberedFeed
 
-DEADLINE_S = 10.0
+DEADLINE_S = 30.0
 
 
 class FakeHub:

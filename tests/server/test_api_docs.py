@@ -15,7 +15,7 @@ import pytest
 from plt_tui.config.schema import MetricsSection
 from plt_tui.protocol.commands import VERBS
 from plt_tui.server.routes import COMMANDS, routes
-from tests.server.hub_fakes import FakeHub
+from tests.server.hub_fakes import DEADLINE_S, FakeHub
 from tests.server.locked import TOKEN, locked
 
 TESTS = Path(__file__).parents[1]
@@ -75,12 +75,18 @@ def test_the_examples_in_python_run(
     exec(stream.replace('token=""', f'token="{TOKEN}"'), names)
     monkeypatch.undo()
 
-    async def a_moment() -> None:
-        with pytest.raises(asyncio.TimeoutError):
-            await asyncio.wait_for(names["follow"](), 1.0)
+    said = ""
 
-    asyncio.run(a_moment())
-    assert "40 steps, loss 2.5000" in capsys.readouterr().out
+    async def has_said() -> None:
+        nonlocal said
+        following = asyncio.ensure_future(names["follow"]())
+        while "40 steps, loss 2.5000" not in said:
+            assert not following.done()
+            await asyncio.sleep(0.01)
+            said += capsys.readouterr().out
+        following.cancel()
+
+    asyncio.run(asyncio.wait_for(has_said(), DEADLINE_S))
 
 
 def test_the_examples_for_a_shell_say_what_they_need() -> None:

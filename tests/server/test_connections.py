@@ -114,12 +114,16 @@ async def test_what_never_comes_is_not_waited_for(hub: FakeHub, said: bytes) -> 
 
 async def test_a_connection_that_asks_now_and_then_is_kept(hub: FakeHub) -> None:
     """A dashboard need not connect anew each time."""
-    async with served(hub, idle_s=2.0) as server, connected(server) as (reader, writer):
-        for _ in range(6):
+    async with served(hub, idle_s=DEADLINE_S) as server, connected(server) as (reader, writer):
+        timers = list[asyncio.TimerHandle]()
+        for _ in range(3):
             writer.write(GET)
             assert await reader.readuntil(b"\r\n\r\n[]")
-            await asyncio.sleep(0.6)
-        assert await ended_after(reader) > 0.4
+            (connection,) = server._places._inside
+            timers.append(connection._timer)
+        assert [timer.cancelled() for timer in timers] == [True, True, False]  # each request begins a time of its own
+        connection._look()  # the last one is over
+        assert await everything(reader) == b""
 
 
 @pytest.fixture
@@ -146,17 +150,21 @@ async def test_an_answer_that_nobody_reads_is_given_up(hub: FakeHub, long_answer
 async def test_an_answer_that_is_read_slowly_comes_whole(hub: FakeHub, long_answer: int) -> None:
     """It takes many times the patience, but some of it is read in each."""
     size = long_answer
-    loop = asyncio.get_running_loop()
-    async with served(hub, idle_s=0.5) as server, connected(server, receive_bytes=2**16) as (reader, writer):
+    num_looks = 0
+    async with served(hub, idle_s=DEADLINE_S) as server, connected(server, receive_bytes=2**16) as (reader, writer):
         writer.write(GET)
-        received, started = 0, loop.time()
+        received = 0
         while received < size:
             piece = await asyncio.wait_for(reader.read(2**20), DEADLINE_S)
             assert piece, f"cut after {received} bytes"
             received += len(piece)
-            if loop.time() - started < 2.5:
-                await asyncio.sleep(0.05)
-        assert loop.time() - started > 2.5
+            (connection,) = server._places._inside
+            unread_bytes = connection._wire.get_write_buffer_size()
+            if connection._timer is not None and 0 < unread_bytes < connection._unread_bytes:
+                connection._timer.cancel()
+                connection._look()  # its time is over once more
+                num_looks += 1
+        assert num_looks > 5
 
 
 async def test_large_answers_are_made_one_at_a_time_and_for_nobody_who_left(
@@ -235,12 +243,12 @@ async def test_closing_does_not_wait_for_those_who_wait(hub: FakeHub) -> None:
             _, writer = await stack.enter_async_context(connected(server, receive_bytes=4096))
             writer.write(said)
         await asyncio.sleep(0.05)
-        await asyncio.wait_for(server.close(), DEADLINE_S / 2)
+        await asyncio.wait_for(server.close(), DEADLINE_S)
 
 
 async def test_bad_utf8_in_a_frame_ends_that_stream_only(hub: FakeHub) -> None:
     """Close code 1007, as RFC 6455 wants it; another viewer goes on."""
-    async with served(hub) as server, connected(server) as (reader, writer), viewer(server) as other:
+    async with served(hub, idle_s=DEADLINE_S) as server, connected(server) as (reader, writer), viewer(server) as other:
         writer.write(
             b"GET /api/v1/stream HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
             b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"

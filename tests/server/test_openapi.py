@@ -9,6 +9,7 @@ import asyncio
 import json
 import threading
 from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
@@ -95,6 +96,7 @@ def in_a_thread(token: str) -> Iterator[str]:
     stop = asyncio.Event()
 
     async def live() -> None:
+        loop.set_default_executor(ThreadPoolExecutor(1))
         await asyncio.to_thread(int)  # the one thread that answers need is there before any test looks for what it left behind
         async with serving(token) as server:
             url.append(server.url)
@@ -129,9 +131,10 @@ def without_security(told: dict[str, Any]) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
     """A server with a token; it takes commands as fast as they come."""
-    with pytest.MonkeyPatch.context() as patch, in_a_thread(TOKEN) as url:
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr("plt_tui.server.door.PACE_S", 0.0)
-        yield url
+        with in_a_thread(TOKEN) as url:
+            yield url
 
 
 @pytest.fixture(scope="module")

@@ -141,12 +141,14 @@ async def test_a_client_that_does_not_read_keeps_its_place_while_there_is_room(
     """A view in a stopped terminal finds its stream again; it goes only when its place is needed, and not before its time."""
     monkeypatch.setattr("plt_tui.server.unix.SOCKET_PLACES", 1)
     hub.fill(ROWS)
-    async with opened(hub, tmp_path, stall_s=0.2) as door:
+    async with opened(hub, tmp_path) as door:
         with deaf(door.path):
             await until(lambda: door._clients and next(iter(door._clients.values())).patience_ends < 1e300)
             async with connected(door.path) as comer:
                 assert (await comer.hear())["kind"] == "alert"
-            await asyncio.sleep(0.3)  # its time is over, and it is still there
+            await until(lambda: len(door._clients) == 1)
+            next(iter(door._clients.values())).patience_ends = 0.0  # its time is over, and it is still there
+            await asyncio.sleep(0.1)
             assert door._audience.size == 1
             async with connected(door.path) as comer:
                 assert (await comer.hear())["kind"] == "steps"

@@ -6,7 +6,7 @@ import asyncio
 import json
 import socket
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from typing import Any
 
 import aiohttp
@@ -289,14 +289,33 @@ async def test_who_says_nothing_any_more_is_dropped_also_from_a_quiet_run(hub: F
 async def test_a_slow_viewer_that_reads_is_not_dropped(hub: FakeHub) -> None:
     """It answers late, for what it has not read yet stands before the question; but it reads."""
     hub.fill(ROWS)
+    stall_s = 1.0
+    for _ in range(5):
+        if await longest_pause_s(hub, stall_s) < stall_s / 2:
+            return
+    pytest.fail("this process never had a core for long enough")
+
+
+async def longest_pause_s(hub: FakeHub, stall_s: float) -> float:
+    """Read slowly for much longer than `stall_s`; the longest time in which nothing was read, as this process had no core.
+
+    After a pause of `stall_s` or so the client may be dropped, and else it may not.
+    """
     audience = Audience(hub.feed)
-    async with served(hub, stall_s=1.0, audience=audience) as server:
+    async with served(hub, stall_s=stall_s, audience=audience) as server:
         with deaf(server) as raw:
             raw.setblocking(False)
             raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 128 * 1024)
             loop = asyncio.get_running_loop()
-            started = loop.time()
-            while loop.time() < started + 2.5:
-                assert await asyncio.wait_for(loop.sock_recv(raw, 128 * 1024), DEADLINE_S)
+            started = read_at = loop.time()
+            longest_s = 0.0
+            while loop.time() < started + 2.5 * stall_s:
+                has_read = False
+                with suppress(ConnectionError):
+                    has_read = bool(await asyncio.wait_for(loop.sock_recv(raw, 128 * 1024), DEADLINE_S))
+                longest_s, read_at = max(longest_s, loop.time() - read_at), loop.time()
+                assert has_read or longest_s > stall_s / 2, "it was dropped"
+                if not has_read:
+                    break
                 await asyncio.sleep(0.02)
-            assert audience.size == 1, "it was dropped"
+    return longest_s

@@ -70,7 +70,7 @@ def test_a_rank_that_never_comes_is_named(path: Path) -> None:
     started = time.monotonic()
     with pytest.raises(TimeoutError, match="rank 1 did not come"):
         one.post([1.0]).wait()
-    assert time.monotonic() - started < 5.0
+    assert time.monotonic() - started < 30.0
 
 
 def meet(rank: int, path: str) -> None:

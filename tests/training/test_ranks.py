@@ -28,6 +28,8 @@ from tests.training.conftest import tiny
 from tests.training.processes import DEADLINE_S, run_two, two
 
 STEPS = 4
+TIMEOUT_S = 15
+"""Of ranks that lose their peer: far more than a busy machine keeps one of them from a core."""
 PADDED = ("optim.name=sgd", "optim.momentum=0.0", "train.grad_clip=0.0", "data.packing=best_fit", "parallel.device=cpu")
 """Plain gradient descent: unlike Adam's and clipped ones, its updates show a gradient that is too large or too small."""
 
@@ -135,7 +137,7 @@ def _lose_a_peer(folder: Path) -> None:
     (folder / f"ready{rank}").touch()
     while not all((folder / f"ready{number}").exists() for number in range(2)):  # the time-out is for the meeting too
         time.sleep(0.01)
-    with Trainer(tiny("parallel.device=cpu", "parallel.timeout_s=3", documents(folder))) as trainer:
+    with Trainer(tiny("parallel.device=cpu", f"parallel.timeout_s={TIMEOUT_S}", documents(folder))) as trainer:
         trainer.train_step()
         if rank == "1":
             os.kill(os.getpid(), signal.SIGSTOP)
@@ -155,8 +157,8 @@ def test_a_script_whose_peer_is_gone_silently_ends_by_itself(folder: Path) -> No
         assert process.exitcode == 1
         assert stopped.is_alive()
     seconds, _, message = (folder / "error.txt").read_text().partition(" ")
-    assert 2.0 < float(seconds) < 8.0
-    assert "3000ms" in message or "3 s" in message
+    assert TIMEOUT_S - 1 < float(seconds) < 2 * TIMEOUT_S
+    assert f"{TIMEOUT_S}000ms" in message or f"{TIMEOUT_S} s" in message
 
 
 def test_a_rank_that_works_alone_shows_that_it_lives(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -260,6 +262,7 @@ def sum_without_a_board(ranks: Ranks) -> list[Work]:
 
 
 def _late_threads(folder: Path) -> None:
+    ranks_module.LET_GO_S = DEADLINE_S
     for collective in (sum_within_a_backward_pass, sum_without_a_board):
         ranks = from_environment(ParallelSection(device="cpu"))
         works = collective(ranks)

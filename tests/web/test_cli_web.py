@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import signal
-import threading
 from pathlib import Path
 
 import pytest
@@ -58,7 +58,7 @@ def test_it_tells_its_address_once_and_ends_by_a_signal(
 
     def browser(url: str) -> None:
         started.append(url)
-        threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGTERM)).start()
+        asyncio.get_running_loop().call_soon(os.kill, os.getpid(), signal.SIGTERM)  # once it waits for signals
 
     monkeypatch.setattr(web, "open_browser", browser)
     done = call("web", "demo", "--dir", str(runs), *options)

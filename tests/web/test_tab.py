@@ -14,7 +14,7 @@ from plt_tui.web import tab as web_tab
 from plt_tui.web.server import TAB_PROTOCOL
 from plt_tui.web.tab import DRIVER, environment_of
 from plt_tui.web.wire import MAX_COLUMNS, MAX_ROWS, NO_MESSAGE, Size
-from tests.web.serving import client, opened, served, until_gone
+from tests.web.serving import DEADLINE_S, client, opened, served, until_gone
 
 
 def children() -> list[psutil.Process]:
@@ -151,7 +151,7 @@ async def test_no_view_outlives_its_server(view: str, monkeypatch: pytest.Monkey
         goodbyes = asyncio.gather(one.goodbye(), two.goodbye())
         began = time.monotonic()
         await server.close()
-        assert time.monotonic() - began < 8
+        assert time.monotonic() - began < DEADLINE_S
         assert not any(psutil.pid_exists(pid) for pid in pids)
         assert await goodbyes == [(1001, "plt-tui web was ended in its terminal")] * 2
 

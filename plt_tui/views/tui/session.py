@@ -91,8 +91,11 @@ class RunSession:
         model, told = self.model, None
         give_up_at = time.monotonic() + FATE_S
         try:
-            while told is None and time.monotonic() < give_up_at:
+            while told is None:
+                is_last = time.monotonic() > give_up_at  # before the look: who was stopped meanwhile looks once more
                 told = await asyncio.to_thread(files.last_words, model.state, model.last_seq, model.is_live)
+                if is_last:
+                    break
                 if told is None:
                     await asyncio.sleep(FATE_CHECK_S)
         except (PltTuiError, OSError) as error:

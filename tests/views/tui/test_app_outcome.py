@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import time
 from collections.abc import Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -20,11 +19,12 @@ from plt_tui.protocol.events import End, Event, Failed, Logs, Phase, Step
 from plt_tui.views.files import RunFiles
 from plt_tui.views.model import RunModel
 from plt_tui.views.source import RecordSource
+from plt_tui.views.tui import session as session_module
 from plt_tui.views.tui.keys import KEYS
 from plt_tui.views.tui.outcome import outcome
 from plt_tui.views.tui.screens.leave import LeaveChoice
 from plt_tui.views.tui.screens.outcome import OutcomeDialog, page
-from plt_tui.views.tui.session import FATE_S, RunSession
+from plt_tui.views.tui.session import RunSession
 from plt_tui.views.tui.words import PHASES
 
 RESUME = "plt-tui run --resume auto --name quickstart"
@@ -60,8 +60,11 @@ def recorded(history: list[Event]) -> list[Event]:
 
 
 @pytest.mark.parametrize("size", SIZES)
-async def test_a_hub_that_dies_under_the_view_is_told_at_once_and_how_to_go_on(size: tuple[int, int]) -> None:
+async def test_a_hub_that_dies_under_the_view_is_told_at_once_and_how_to_go_on(
+    monkeypatch: pytest.MonkeyPatch, size: tuple[int, int]
+) -> None:
     """The header says failed, the banner has the command, the clock stands still, and every rank has ended."""
+    monkeypatch.setattr(session_module, "FATE_S", 60.0)  # it is the third look that tells
     asked: list[tuple[int, int, bool]] = []
 
     def last_words(state: RunState, seq: int, has_history: bool) -> Sequence[Event] | None:
@@ -70,10 +73,8 @@ async def test_a_hub_that_dies_under_the_view_is_told_at_once_and_how_to_go_on(s
 
     history = recorded(fakes.training())
     async with watched(last_words, history, size=size) as (pilot, source):
-        began = time.monotonic()
         source.hang_up()
         await until_seen(pilot, "✖ failed")
-        assert time.monotonic() - began < FATE_S + 1
         await until_seen(pilot, RESUME)
         text = screen_text(pilot.app)
         assert "● training" not in text

@@ -315,6 +315,7 @@ async def test_a_look_that_is_cut_short_loses_nothing() -> None:
 async def test_a_covered_list_looks_at_nothing() -> None:
     """A run that is open in front of it has the machine to itself."""
     async with listed() as (pilot, port, screen):
+        await seen(pilot, lambda: screen._next_look is not None)  # its first look is over
         await pilot.press("enter")
         await seen_text(pilot, "● training")
         looks = port.num_looks
