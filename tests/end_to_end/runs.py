@@ -113,7 +113,7 @@ def wait_to(folder: Path, name: str, point: str, action: str, process: "subproce
         assert not has_ended, f"ended without coming to {point}: {(folder / f'{name}.stderr').read_text()}"
         return False
 
-    wait_until(is_there, 60.0)
+    wait_until(is_there)
     if action == "stop":
         wait_until(lambda: any(_is_stopped(process) for process in processes_of(folder)))
 
@@ -149,7 +149,7 @@ async def ask(folder: Path, name: str, wanted: Command) -> CommandStatus:
     client = await HubClient.connect(Path(info.socket), actor="test")
     watcher = await HubClient.connect(Path(info.socket), actor="test", readonly=True)
     try:
-        answer = asyncio.create_task(run_command(client, wanted, 60.0))
+        answer = asyncio.create_task(run_command(client, wanted, DEADLINE_S))
         told = asyncio.create_task(_told_of(watcher, wanted))
         await asyncio.wait({answer, told}, return_when=asyncio.FIRST_COMPLETED)
         go_on(folder)
@@ -212,9 +212,9 @@ def read_until(process: "subprocess.Popen[str]", wanted: Callable[[Line], bool])
 
 
 def command(folder: Path, *words: str, exit_code: int = 0) -> str:
-    """What `plt-tui WORDS` prints."""
+    """What `plt-tui WORDS` prints; a replay may start several ranks, one after another."""
     done = subprocess.run(
-        [*PLT_TUI, *words], cwd=folder, capture_output=True, text=True, timeout=DEADLINE_S, env=environment(), check=False
+        [*PLT_TUI, *words], cwd=folder, capture_output=True, text=True, timeout=2 * DEADLINE_S, env=environment(), check=False
     )
     assert done.returncode == exit_code, done.stdout + done.stderr
     return done.stdout + done.stderr

@@ -24,7 +24,7 @@ def run(tmp_path: Path) -> Iterator[RunFolder]:
     command(tmp_path, "run", "--detach", "--name", "shot", *ENDLESS, *UNHURRIED)
     folder = RunFolder(tmp_path / "runs" / "shot")
     try:
-        wait_until(lambda: any(folder.checkpoints.glob("*/manifest.json")), 60.0)
+        wait_until(lambda: any(folder.checkpoints.glob("*/manifest.json")))
         yield folder
     finally:
         if folder.is_live():

@@ -21,6 +21,7 @@ from tests.end_to_end.conftest import SMALL
 from tests.end_to_end.invariants import Reference, assert_sound, reference_of
 from tests.end_to_end.runs import (
     CORPUS,
+    DEADLINE_S,
     arm,
     command,
     ended,
@@ -109,7 +110,7 @@ def test_one_of_two_runs_that_start_at_once_trains(tmp_path: Path) -> None:
     """The other one ends with exit code 6, and names the one that trains."""
     pair = [start(tmp_path, "twice", "parallel.ranks=1", "train.steps=5") for _ in range(2)]
     said = [process.stdout.read() for process in pair if process.stdout is not None]
-    assert sorted(process.wait(60.0) for process in pair) == [0, 6]
+    assert sorted(process.wait(DEADLINE_S) for process in pair) == [0, 6]
     winner, loser = sorted(pair, key=lambda process: process.returncode)
     assert said[pair.index(loser)] == ""
     refusal = f"in use by process {winner.pid} on {socket.gethostname()}; watch it with: plt-tui attach twice\n"

@@ -119,7 +119,7 @@ def test_a_hub_that_hangs_for_long_and_dies_leaves_no_gap(tmp_path: Path) -> Non
     reference = reference_of(tmp_path, "left-alone")
     process = start_to(tmp_path, "hangs", "hub.checkpoint.20", "stop", *sets)
     try:
-        wait_until(lambda: (tmp_path / "runs/hangs/checkpoints/step-00000080").exists(), 60.0)
+        wait_until(lambda: (tmp_path / "runs/hangs/checkpoints/step-00000080").exists())
     finally:
         process.kill()
     told = finish(process, exit_code=KILLED)

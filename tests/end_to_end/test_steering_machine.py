@@ -26,7 +26,7 @@ from plt_tui.control.folder import RunFolder
 from plt_tui.protocol.commands import Command, new_command
 from plt_tui.protocol.events import CaughtUp, CommandStatus
 from plt_tui.views.client import HubClient
-from tests.end_to_end.runs import PLT_TUI, command, environment, options, show, wait_until
+from tests.end_to_end.runs import DEADLINE_S, PLT_TUI, command, environment, options, show, wait_until
 
 ResultT = TypeVar("ResultT")
 PLANNED = {"grad_clip": 1.0, "weight_decay": 0.1, "temperature": 0.8, "batch_size": 4, "accumulate": 2}
@@ -84,7 +84,7 @@ class Client:
 
     def run(self, work: Coroutine[Any, Any, ResultT]) -> ResultT:
         """The result of `work` in the clients' loop."""
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result(30.0)
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(DEADLINE_S)
 
     async def _follow(self) -> None:
         async for event in self._client.events():
@@ -98,7 +98,7 @@ class Client:
 
     def fate(self, wanted: Command) -> CommandStatus:
         """The last word about a command, as this client hears it."""
-        wait_until(lambda: self._last(wanted) is not None, 60.0)
+        wait_until(lambda: self._last(wanted) is not None)
         status = self._last(wanted)
         assert status is not None
         return status
@@ -110,7 +110,7 @@ class Client:
     def close(self) -> None:
         """Leave."""
         self.run(self._client.close())
-        self._following.result(30.0)
+        self._following.result(DEADLINE_S)
 
 
 class Steering(RuleBasedStateMachine):
@@ -141,7 +141,7 @@ class Steering(RuleBasedStateMachine):
         self.clients = [Client(self.loop, Path(info.socket), actor) for actor in ("ana", "ben")]
         self.model = PlainRun()
         self.was_killed = False
-        wait_until(lambda: self.state.step > 3, 60.0)
+        wait_until(lambda: self.state.step > 3)
 
     @property
     def state(self) -> Any:
@@ -237,7 +237,7 @@ class Steering(RuleBasedStateMachine):
         assert self.ask(who, "resume").status == "applied"
         self.model.is_paused = self.model.is_asleep = False
         at = self.state.step
-        wait_until(lambda: self.state.step > at, 30.0)
+        wait_until(lambda: self.state.step > at)
 
     @precondition(lambda self: not self.model.is_asleep)
     @rule(who=st.integers(0, 1), verb=st.sampled_from(["eval", "sample", "checkpoint", "note"]))
@@ -251,7 +251,7 @@ class Steering(RuleBasedStateMachine):
     def hibernate(self, who: int) -> None:
         """Nothing but a resume, a note or a stop is taken then."""
         assert self.ask(who, "hibernate").status == "applied"
-        wait_until(lambda: self.state.phase == "hibernated", 30.0)
+        wait_until(lambda: self.state.phase == "hibernated")
         assert self.state.ranks == {}
         self.model.is_asleep = True
 
@@ -264,7 +264,7 @@ class Steering(RuleBasedStateMachine):
         wait_until(lambda: rank in self.state.ranks)
         os.kill(self.state.ranks[rank].pid, signal.SIGKILL)
         phase = "paused" if self.model.is_paused else "running"
-        wait_until(lambda: self.state.restarts > restarts and self.state.phase == phase, 60.0)
+        wait_until(lambda: self.state.restarts > restarts and self.state.phase == phase)
         assert [edit.id for edit in self.state.edits if edit.actor != "guard"] == [
             edit.id for edit in edits if edit.actor != "guard"
         ]
@@ -288,7 +288,7 @@ class Steering(RuleBasedStateMachine):
         for client in clients:
             client.close()
         if self.loop.is_running():
-            wait_until(lambda: not RunFolder(self.folder / "runs" / "m").is_live(), 30.0)
+            wait_until(lambda: not RunFolder(self.folder / "runs" / "m").is_live())
             self.loop.call_soon_threadsafe(self.loop.stop)
             self._thread.join()
             self.loop.close()

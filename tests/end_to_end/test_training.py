@@ -148,7 +148,7 @@ def test_three_ranks_resume_to_the_same_bits(folder: Path) -> None:
 def test_a_detached_run_is_found_stopped_and_left_whole(folder: Path) -> None:
     """`run --detach` returns; `ls` finds the run, a second start is refused with exit 6, `ctl stop` saves and ends it."""
     command(folder, "run", "--detach", "--name", "apart", *options("train.steps=100000"))
-    wait_until(lambda: show(folder, "apart")["step"] > 3, deadline_s=60.0)
+    wait_until(lambda: show(folder, "apart")["step"] > 3)
     assert any(row["name"] == "apart" and row["state"] == "running" for row in json.loads(command(folder, "ls", "--json")))
     busy = command(folder, "run", "--no-ui", "--name", "apart", exit_code=6)
     assert "plt-tui attach apart" in busy

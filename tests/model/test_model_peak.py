@@ -1,5 +1,7 @@
 """Peak rates: data sheets by the driver's name, nothing for unknown cards, a measurement on CPUs."""
 
+import time
+
 import pytest
 import torch
 
@@ -48,3 +50,19 @@ def test_a_cpu_is_measured() -> None:
     peak = peak_flops(torch.device("cpu"), "fp32")
     assert peak.flops > 1e8
     assert peak.source == f"float32 matrix products measured on {torch.get_num_threads()} threads"
+
+
+def test_a_product_that_was_held_up_does_not_decide(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process without a core for longer than the measuring takes: others are timed behind it."""
+    product, num_products = torch.mm, 0
+
+    def held_up(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        nonlocal num_products
+        num_products += 1
+        if num_products == 1:
+            time.sleep(0.2)
+        return product(a, b)
+
+    monkeypatch.setattr(torch, "mm", held_up)
+    assert peak_flops(torch.device("cpu"), "fp32").flops > 10 * 2 * 256**3 / 0.2
+    assert num_products >= 5

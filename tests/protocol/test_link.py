@@ -295,6 +295,19 @@ def test_a_receipt_comes_once_the_hub_is_done_with_what_was_said(hub: Hub) -> No
     connection.close()
 
 
+def test_a_hub_that_is_late_with_what_it_has_heard_hears_the_end(hub: Hub) -> None:
+    """It takes longer over a message than its end waits for it, as on a disk that hangs."""
+    go_on = threading.Event()
+    hub.end._on_events = lambda _: go_on.wait(DEADLINE_S)
+    hub.queues.events.put(b'{"kind":"phase","phase":"running"}')
+    while not hub.queues.events._reader.poll():  # type: ignore[attr-defined]
+        time.sleep(0.01)
+    hub.end.open()
+    hub.end.close(timeout_s=0.05)
+    go_on.set()
+    assert hub.is_over.wait(DEADLINE_S)
+
+
 CAUSES = [OSError(28, "No space left on device"), OSError(38, "Function not implemented"), ImportError("no sem_open")]
 
 

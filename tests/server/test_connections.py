@@ -18,6 +18,7 @@ import pytest
 from plt_tui.protocol.events import Logs, Sample
 from plt_tui.server import api
 from plt_tui.server.columns import Columns
+from plt_tui.server.connections import Connection
 from plt_tui.server.door import HTTP_PLACES
 from plt_tui.server.http import HttpServer, serve_http
 from tests.server.hub_fakes import DEADLINE_S, FakeHub, until
@@ -124,6 +125,20 @@ async def test_a_connection_that_asks_now_and_then_is_kept(hub: FakeHub) -> None
         assert [timer.cancelled() for timer in timers] == [True, True, False]  # each request begins a time of its own
         connection._look()  # the last one is over
         assert await everything(reader) == b""
+
+
+async def test_a_request_that_comes_when_the_time_is_over_is_answered(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the same turn of the loop, as after a hub that was stopped goes on."""
+    received = Connection.data_received
+
+    def late(connection: Connection, data: bytes) -> None:
+        received(connection, data)
+        connection._look()
+
+    monkeypatch.setattr(Connection, "data_received", late)
+    async with served(hub, idle_s=DEADLINE_S) as server, connected(server) as (reader, writer):
+        writer.write(GET)
+        assert await asyncio.wait_for(reader.readuntil(b"\r\n\r\n[]"), DEADLINE_S)
 
 
 @pytest.fixture

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import math
+import socket
+import time
 
 import pytest
 
 from plt_tui.errors import UsageError
-from plt_tui.server.door import BURST_S, PACE_S, SOCKET_PLACES, Pace, Places, first_of, parse
+from plt_tui.server.door import BURST_S, PACE_S, SOCKET_PLACES, Pace, Places, dropped_after, first_of, parse
+from tests.server.hub_fakes import until
 
 BAD = {
     "not JSON": b"hello",
@@ -114,3 +117,39 @@ def test_the_guest_who_keeps_a_full_door_waiting_longest_makes_room() -> None:
     places.leave(guests[9])  # as it does when it hears of its end
     assert [places.take(Visitor(), 20.0), places.take(Visitor(), 20.0)] == [True, False]
     assert guests[5].is_dropped
+
+
+class Wire(asyncio.WriteTransport):
+    """A connection that knows whether it was cut."""
+
+    is_cut = False
+
+    def abort(self) -> None:
+        """Cut it."""
+        self.is_cut = True
+
+
+async def test_a_client_that_reads_while_the_hub_is_stopped_is_kept() -> None:
+    """Its time is over by the clock when the hub goes on, in the same turn of the loop in which it is seen to have read."""
+    has_read, loop, wire = asyncio.Event(), asyncio.get_running_loop(), Wire()
+    near, far = socket.socketpair()
+    with near, far:
+        loop.add_reader(near, has_read.set)
+
+        def stopped() -> None:
+            time.sleep(0.3)
+            far.send(b"x")
+
+        loop.call_later(0.01, stopped)
+        with dropped_after(wire, 0.1):
+            await has_read.wait()
+        loop.remove_reader(near)
+        await asyncio.sleep(0.05)
+    assert not wire.is_cut
+
+
+async def test_a_client_that_does_not_read_is_cut() -> None:
+    """When its time is over."""
+    wire = Wire()
+    with dropped_after(wire, 0.05):
+        await until(lambda: wire.is_cut)

@@ -199,20 +199,21 @@ def test_lines_that_are_not_here_are_counted() -> None:
     assert ring.first > 0
 
 
-def test_a_million_lines_take_little_memory() -> None:
-    """Less than a fifth of what the lines themselves would; measured, not counted."""
-    ring = LogRing()
+def test_a_line_takes_little_memory() -> None:
+    """Less than a fifth of what it is when it comes; measured, not counted, of a quarter of the lines that a view keeps."""
+    num_lines = MAX_LOG_LINES // 4
+    ring = LogRing(max_lines=num_lines)
     tracemalloc.start()
     try:
-        for first in range(0, MAX_LOG_LINES, 20_000):
+        for first in range(0, num_lines, 10_000):
             lines = [
                 line(f"step {number} loss {2.5 - number * 1e-7:.4f} norm 1.234 lr 3.00e-4")
-                for number in range(first, first + 20_000)
+                for number in range(first, first + 10_000)
             ]
             ring.extend(Logs(lines=lines))
         del lines
         used, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert len(ring.lines) == MAX_LOG_LINES
-    assert used < 40e6
+    assert len(ring.lines) == num_lines
+    assert used < 40 * num_lines

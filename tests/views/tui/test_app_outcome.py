@@ -155,6 +155,14 @@ async def test_a_connection_that_was_never_made_tells_why_and_no_fate() -> None:
     assert (session.trouble, session.model.state.is_over) == ("the hub ended: disk full", False)
 
 
+async def test_a_view_that_was_stopped_while_its_hub_died_looks_once_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long it was stopped: nobody is told that the run goes on who has not looked."""
+    monkeypatch.setattr(session_module, "FATE_S", 0.0)
+    async with watched(lambda *_: [CRASH], fakes.training()) as (pilot, source):
+        source.hang_up()
+        await until_seen(pilot, "✖ failed")
+
+
 @pytest.mark.parametrize("key", ["i", "q", "escape"])
 async def test_the_page_is_closed_as_it_was_opened(key: str) -> None:
     """By the same key, or as every dialog."""
