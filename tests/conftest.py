@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import functools
+import gc
 import multiprocessing.resource_tracker
 import os
 import shutil
@@ -56,11 +57,18 @@ Thing = psutil.Process | Path | None
 """A process, a socket's file, or something with no handle of use here."""
 
 
+def pytest_collection_finish() -> None:
+    """Modules and tests are two million objects that stay: no collection of garbage need look at them again."""
+    gc.enable()
+    gc.freeze()
+
+
 def pytest_configure() -> None:
     """A shell's `&` and `nohup` have their processes ignore signals that tests send; what tests start would inherit that."""
     for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, usual)
+    gc.disable()  # until everything is collected
 
 
 @pytest.hookimpl(tryfirst=True)  # xdist reads the marks in this hook too
