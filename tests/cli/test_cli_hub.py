@@ -26,6 +26,7 @@ from plt_tui.protocol.commands import new_command
 from plt_tui.protocol.events import End
 from plt_tui.server.audience import Audience
 from plt_tui.views.client import HubClient, run_command
+from tests.control.hubs import is_dead
 from tests.server.hub_fakes import FakeHub
 
 DEADLINE_S = 30.0
@@ -61,13 +62,6 @@ def start(folder: RunFolder) -> Iterator[Start]:
         process.kill()
         process.wait(DEADLINE_S)
     folder.create(CONFIG)  # forgets what a killed hub left
-
-
-def lives(process: psutil.Process) -> bool:
-    """Neither reaped nor a zombie."""
-    with contextlib.suppress(psutil.NoSuchProcess):
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    return False
 
 
 def until(is_so: Callable[[], bool], deadline_s: float = DEADLINE_S) -> None:
@@ -131,7 +125,7 @@ def test_a_killed_hub_takes_its_ranks_along_and_the_run_can_go_on(folder: RunFol
     assert len(ranks) == 2
     process.kill()
     process.wait(DEADLINE_S)
-    until(lambda: not any(map(lives, ranks)), GONE_S)
+    until(lambda: all(is_dead(rank.pid) for rank in ranks), GONE_S)
     until(lambda: not folder.is_live(), GONE_S)
     assert read_overview(folder).phase == "failed"
     folder.create(CONFIG)

@@ -193,7 +193,7 @@ def test_one_that_does_not_finish_is_ended_when_its_time_is_over(hub_folder: Run
             (pid,) = stage.exports.pids
             began = time.monotonic()
             await stage.end()
-            assert time.monotonic() - began > 0.4
+            assert 0.4 < time.monotonic() - began < QUICK.finish_s / 2
             assert is_dead(pid)
             (said,) = stage.said
             assert said.startswith("export never_finishes: not finished when its time was over. The record has everything")

@@ -63,7 +63,7 @@ def test_ranks_that_do_not_listen_are_killed_after_the_grace(hub_folder: RunFold
             began = time.monotonic()
             hub.stop_by_signal(number)
             assert await session == STOP_EXIT_CODES[number]
-            assert time.monotonic() - began >= 0.2
+            assert 0.2 <= time.monotonic() - began < 20  # less than a grace that nobody has shortened
 
     play(scenario())
     assert end_of(hub).phase == "stopped"

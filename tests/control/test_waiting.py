@@ -3,26 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import time
 
 from plt_tui.control.waiting import comes
+from tests.standstill import found_after
 
 
 async def test_what_comes_while_the_process_is_stopped_has_come() -> None:
     """The patience is over by the clock when it goes on, and what lies there is heard all the same."""
-    heard, loop = asyncio.Event(), asyncio.get_running_loop()
-    near, far = socket.socketpair()
-    with near, far:
-        loop.add_reader(near, heard.set)
-
-        def stopped() -> None:
-            time.sleep(0.5)
-            far.send(b"x")
-
-        loop.call_later(0.01, stopped)
+    heard = asyncio.Event()
+    with found_after(0.5, heard):
         assert await comes(heard, within_s=0.1)
-        loop.remove_reader(near)
 
 
 async def test_what_does_not_come_is_waited_for_as_long_as_told() -> None:

@@ -195,13 +195,15 @@ async def test_the_more_there_are_the_more_rarely_measurements_come(hub: FakeHub
     """They share a number of frames a second; an event still reaches all of them at once."""
     monkeypatch.setattr(audience_module, "FRAMES_PER_S", 40.0)
     loop, heard = asyncio.get_running_loop(), list[list[bytes]]()
-    async with a_crowd(hub, 20, heard):
+    async with a_crowd(hub, 20, heard) as audience:
         await until(lambda: all(heard))
         before, began = len(heard[0]), loop.time()
         while loop.time() < began + 1.2 or len(heard[0]) == before:
             hub.train(hub.feed.state.step + 1, hub.feed.state.step + 1)
             await asyncio.sleep(0.02)
         assert 1 <= len(heard[0]) - before <= (loop.time() - began) / 0.5 + 1
+        await until(lambda: audience._serving is None)
+        monkeypatch.setattr(audience_module, "FRAMES_PER_S", 1e-6)  # no measurement comes any more that could bring it
         hub.feed.publish(eval_at(1))
         await until(lambda: all(b'"eval"' in said[-1] for said in heard))
 

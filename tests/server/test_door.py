@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import math
-import socket
-import time
 
 import pytest
 
 from plt_tui.errors import UsageError
 from plt_tui.server.door import BURST_S, PACE_S, SOCKET_PLACES, Pace, Places, dropped_after, first_of, parse
 from tests.server.hub_fakes import until
+from tests.standstill import found_after
 
 BAD = {
     "not JSON": b"hello",
@@ -131,19 +130,10 @@ class Wire(asyncio.WriteTransport):
 
 async def test_a_client_that_reads_while_the_hub_is_stopped_is_kept() -> None:
     """Its time is over by the clock when the hub goes on, in the same turn of the loop in which it is seen to have read."""
-    has_read, loop, wire = asyncio.Event(), asyncio.get_running_loop(), Wire()
-    near, far = socket.socketpair()
-    with near, far:
-        loop.add_reader(near, has_read.set)
-
-        def stopped() -> None:
-            time.sleep(0.3)
-            far.send(b"x")
-
-        loop.call_later(0.01, stopped)
+    has_read, wire = asyncio.Event(), Wire()
+    with found_after(0.3, has_read):
         with dropped_after(wire, 0.1):
             await has_read.wait()
-        loop.remove_reader(near)
         await asyncio.sleep(0.05)
     assert not wire.is_cut
 
